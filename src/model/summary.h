@@ -1,0 +1,62 @@
+/*
+ * summary.h — what is computed from one run record: the figures of a `lem.result/1` document.
+ * Pure data; built by run/summarize.c from a record, written by store/result_json.c.
+ */
+#ifndef LEM_MODEL_SUMMARY_H
+#define LEM_MODEL_SUMMARY_H
+
+#include "model/quantity.h"
+
+enum verdict_level { VERDICT_VALID, VERDICT_SUSPECT, VERDICT_INVALID };
+
+struct verdict {
+	enum verdict_level level;
+	char reasons[16][200]; /* the gravest first */
+	size_t n_reasons;
+};
+
+/* Pooled samples in milliseconds; quantiles by linear interpolation. n == 0: nothing measured. */
+struct latency_stats {
+	size_t n;
+	double mean, p50, p90, p95, p99, min, max;
+	char reason[120]; /* when n == 0 */
+};
+
+struct gpu_energy {
+	char uuid[96];
+	struct quantity total_j, above_idle_j;
+	double temperature_max_c; /* NAN when not read */
+	uint64_t clock_reasons;   /* all bits seen in the window */
+};
+
+enum { SUMMARY_MAX_GPUS = 64 };
+
+struct summary {
+	struct verdict verdict;
+	int64_t window_ns;
+	int64_t requests_done, requests_asked;
+	int64_t input_tokens, output_tokens;
+	/* Prefill and decode as the engine's synchronised steps show them. */
+	struct quantity prefill_tokens_per_s, decode_tokens_per_s;
+	struct quantity output_tokens_per_s, total_tokens_per_s, requests_per_s;
+	struct latency_stats ttft, itl, tpot, e2e;      /* from the time the engine began the request */
+	struct latency_stats ttft_sched, e2e_sched;     /* from the time it was asked for */
+	struct quantity gpu_j, gpu_above_idle_j, cpu_j, dram_j, cpu_estimated_j;
+	struct quantity prefill_j, decode_j;
+	struct gpu_energy per_gpu[SUMMARY_MAX_GPUS];
+	size_t n_per_gpu;
+	struct quantity idle_w, resident_idle_w; /* all metered GPUs together */
+	/* The energy the per-token figures are made of: which domains, e.g. "gpu" or "gpu+cpu+dram". */
+	char energy_scope[40];
+	struct quantity j_per_output_token, j_per_input_token, j_per_total_token, j_per_request;
+	struct quantity flops_prefill, flops_decode, flops_total, mfu;
+	struct quantity self_cpu_share; /* lem's own CPU seconds per wall second in the window */
+	double meter_late_p99_ms;       /* NAN when there was no sampler */
+	size_t prompts_cut;             /* requests whose input was truncated */
+};
+
+const char *verdict_name(enum verdict_level level); /* "valid", "suspect", "invalid" */
+/* Raises the level if need be and keeps the reason; the list is bounded. */
+void verdict_add(struct verdict *v, enum verdict_level level, const char *fmt, ...) _printf_(3, 4);
+
+#endif

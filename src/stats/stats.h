@@ -1,0 +1,25 @@
+/*
+ * stats.h — quantiles and intervals. Pure.
+ */
+#ifndef LEM_STATS_STATS_H
+#define LEM_STATS_STATS_H
+
+#include "base/rand.h"
+#include "model/summary.h"
+
+/* Linear interpolation between order statistics (Hyndman and Fan type 7); x sorted ascending, n > 0. */
+double stats_quantile_sorted(const double *x, size_t n, double q);
+double stats_mean(const double *x, size_t n);
+double stats_sd(const double *x, size_t n);     /* n − 1 in the denominator; n >= 2 */
+double stats_sd_population(const double *x, size_t n);
+
+struct interval {
+	double low, high;
+};
+/* Percentile bootstrap of the mean, 95 %. n >= 2, else low = high = mean. */
+struct interval stats_bootstrap_mean(const double *x, size_t n, size_t resamples, struct rand *r);
+
+/* Sorts x in place. */
+struct latency_stats stats_latency(double *x_ms, size_t n, const char *none_reason);
+
+#endif
