@@ -19,18 +19,18 @@
 #include <unistd.h>
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)                                                                                  \
+/* Each use gets names of its own, so that MIN(MIN(a, b), c) shadows nothing. */
+#define LEM_PICK_(op, a, b, x, y)                                                                  \
 	({                                                                                         \
-		__typeof__(a) min_a_ = (a);                                                        \
-		__typeof__(b) min_b_ = (b);                                                        \
-		min_a_ < min_b_ ? min_a_ : min_b_;                                                 \
+		__typeof__(a) x = (a);                                                             \
+		__typeof__(b) y = (b);                                                             \
+		x op y ? x : y;                                                                    \
 	})
-#define MAX(a, b)                                                                                  \
-	({                                                                                         \
-		__typeof__(a) max_a_ = (a);                                                        \
-		__typeof__(b) max_b_ = (b);                                                        \
-		max_a_ > max_b_ ? max_a_ : max_b_;                                                 \
-	})
+#define LEM_PASTE_(a, b)           a##b
+#define LEM_NAME_(a, b)            LEM_PASTE_(a, b)
+#define LEM_PICK_N_(op, a, b, n)   LEM_PICK_(op, a, b, LEM_NAME_(pick_a_, n), LEM_NAME_(pick_b_, n))
+#define MIN(a, b)                  LEM_PICK_N_(<, a, b, __COUNTER__)
+#define MAX(a, b)                  LEM_PICK_N_(>, a, b, __COUNTER__)
 
 #define _printf_(f, a) __attribute__((format(printf, f, a)))
 #define _unused_       __attribute__((unused))
