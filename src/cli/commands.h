@@ -1,0 +1,10 @@
+/*
+ * commands.h — every command's entry point; one file per command (cmd_NAME.c).
+ */
+#ifndef LEM_CLI_COMMANDS_H
+#define LEM_CLI_COMMANDS_H
+
+int cmd_help(int argc, char **argv);
+int cmd_version(int argc, char **argv);
+
+#endif
