@@ -1,0 +1,54 @@
+/*
+ * proc.h — child processes that cannot be leaked.
+ *
+ * A child gets a session of its own and pipes for its standard streams. lem makes itself a
+ * subreaper, so whatever a child leaves behind becomes lem's own child and is found by proc_stop:
+ * nothing that was started here outlives it. One thread only.
+ */
+#ifndef LEM_SYS_PROC_H
+#define LEM_SYS_PROC_H
+
+#include <sys/types.h>
+
+#include "base/error.h"
+
+struct proc_spec {
+	const char *const *argv; /* NULL-terminated; argv[0] by PATH unless it has a slash */
+	const char *const
+		*env;    /* NULL-terminated "NAME=value", replace or add; NULL: inherit all */
+	const char *cwd; /* NULL: inherit */
+};
+
+struct proc {
+	pid_t pid;
+	int pidfd; /* readable when the child has ended */
+	int in, out,
+		err; /* our ends: write to its stdin, read its stdout and stderr; non-blocking */
+	bool reaped;
+	int status; /* as waitpid gives it, once reaped */
+};
+
+#define PROC_INIT                                                     \
+	{                                                             \
+		.pid = 0, .pidfd = -1, .in = -1, .out = -1, .err = -1 \
+	}
+
+/* Fails with the child's own errno when exec fails (not found, not executable). */
+int proc_spawn(const struct proc_spec *spec, struct proc *ret, struct lem_error *err);
+
+/* Waits until the child has ended or the time has come; true when it has been reaped. */
+bool proc_wait_until(struct proc *p, int64_t t_ns);
+
+/* SIGTERM to the whole session, SIGKILL after grace_ns, then everything the child left behind.
+ * Always leaves p reaped and its descriptors closed. hurry_fd (or -1): readable means do not wait.
+ */
+void proc_stop(struct proc *p, int64_t grace_ns, int hurry_fd);
+
+/* Closes descriptors; kills and reaps if still alive. For the cleanup attribute. */
+void proc_release(struct proc *p);
+#define _cleanup_proc_ _cleanup_(proc_release)
+
+/* "exit status 3", "killed by signal 9 (Killed)", "still running"; buf of 64 bytes is enough. */
+char *proc_describe_end(const struct proc *p, char *buf, size_t size);
+
+#endif
