@@ -96,7 +96,9 @@ const char *cli_results_dir(const char *option)
 	if ((s = getenv("LEM_RESULTS_DIR")) && *s)
 		return s;
 	if ((s = getenv("LLM_ENERGY_RESULTS_DIR")) && *s) {
-		fputs("lem: LLM_ENERGY_RESULTS_DIR is the old name of LEM_RESULTS_DIR; used as it is\n", stderr);
+		fputs("lem: LLM_ENERGY_RESULTS_DIR is the old name of LEM_RESULTS_DIR; used as it "
+		      "is\n",
+		      stderr);
 		return s;
 	}
 	return "results";

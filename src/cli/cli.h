@@ -11,8 +11,9 @@
 
 struct command {
 	const char *name;
-	int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns the exit code */
-	const char *help;                  /* one line for `lem help` */
+	int (*run)(int argc,
+		   char **argv); /* argv[0] is the command's name; returns the exit code */
+	const char *help;        /* one line for `lem help` */
 };
 
 enum cli_exit {
@@ -31,10 +32,11 @@ int cli_error_as(const struct lem_error *err, bool json);
 /* "lem: message", "Try 'lem COMMAND --help'."; returns CLI_REFUSED. */
 int cli_usage(const char *command, const char *fmt, ...) _printf_(2, 3);
 
-bool cli_color(FILE *f);       /* a terminal, and NO_COLOR is not set */
-int cli_width(FILE *f);        /* columns of the terminal, 100 when it is none */
-bool cli_ascii(void);          /* the locale cannot show UTF-8 */
-/* -o/--results-dir, else LEM_RESULTS_DIR, else LLM_ENERGY_RESULTS_DIR (with a notice), else "results". */
+bool cli_color(FILE *f); /* a terminal, and NO_COLOR is not set */
+int cli_width(FILE *f);  /* columns of the terminal, 100 when it is none */
+bool cli_ascii(void);    /* the locale cannot show UTF-8 */
+/* -o/--results-dir, else LEM_RESULTS_DIR, else LLM_ENERGY_RESULTS_DIR (with a notice), else
+ * "results". */
 const char *cli_results_dir(const char *option);
 
 #endif

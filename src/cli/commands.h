@@ -5,6 +5,7 @@
 #define LEM_CLI_COMMANDS_H
 
 int cmd_help(int argc, char **argv);
+int cmd_model(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
 #endif

@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 
 static const struct command commands[] = {
+	{"model", cmd_model, "list, describe and make model files"},
 	{"help", cmd_help, "this text"},
 	{"version", cmd_version, "version of the program and of its result documents"},
 };
@@ -23,7 +24,8 @@ int cmd_help(int argc, char **argv)
 	     "usage: lem COMMAND [OPTION…]\n");
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
 		printf("  %-12s %s\n", commands[i].name, commands[i].help);
-	puts("\n'lem COMMAND --help' says more. Start with: lem experiment configs/examples/quickstart.yaml");
+	puts("\n'lem COMMAND --help' says more. Start with: lem experiment "
+	     "configs/examples/quickstart.yaml");
 	return CLI_OK;
 }
 

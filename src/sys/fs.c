@@ -21,7 +21,8 @@ int fs_read_file(const char *path, size_t max_bytes, struct str *out, struct lem
 		if (n == 0)
 			break;
 		if (s.len + (size_t)n > max_bytes)
-			return lem_fail(err, LEM_E_PARSE, "%s is larger than %zu bytes", path, max_bytes);
+			return lem_fail(err, LEM_E_PARSE, "%s is larger than %zu bytes", path,
+					max_bytes);
 		str_addn(&s, buf, (size_t)n);
 	}
 	str_release(out);
@@ -48,7 +49,8 @@ static int write_all(int fd, const char *p, size_t n)
 static void sync_parent(const char *path)
 {
 	const char *slash = strrchr(path, '/');
-	_cleanup_free_ char *dir = slash ? lem_strndup(path, (size_t)(slash - path) + 1) : lem_strdup(".");
+	_cleanup_free_ char *dir =
+		slash ? lem_strndup(path, (size_t)(slash - path) + 1) : lem_strdup(".");
 	_cleanup_fd_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd >= 0)
@@ -62,7 +64,8 @@ int fs_write_atomic(const char *path, const void *bytes, size_t n, struct lem_er
 
 	if (fd < 0)
 		return lem_fail_errno(err, errno, "cannot create a file beside %s", path);
-	if (write_all(fd, bytes, n) < 0 || fchmod(fd, 0644) < 0 || fsync(fd) < 0 || rename(tmp, path) < 0) {
+	if (write_all(fd, bytes, n) < 0 || fchmod(fd, 0644) < 0 || fsync(fd) < 0 ||
+	    rename(tmp, path) < 0) {
 		int saved = errno;
 
 		unlink(tmp);

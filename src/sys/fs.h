@@ -9,7 +9,8 @@
 
 /* Whole file into out; LEM_E_PARSE when it is longer than max_bytes, LEM_E_IO when unreadable. */
 int fs_read_file(const char *path, size_t max_bytes, struct str *out, struct lem_error *err);
-/* Temporary file beside path, fsync, rename, fsync of the folder: old or new content, never a part. */
+/* Temporary file beside path, fsync, rename, fsync of the folder: old or new content, never a part.
+ */
 int fs_write_atomic(const char *path, const void *bytes, size_t n, struct lem_error *err);
 int fs_mkdirs(const char *path, struct lem_error *err); /* like mkdir -p */
 bool fs_exists(const char *path);
@@ -17,7 +18,8 @@ bool fs_is_dir(const char *path);
 bool fs_is_executable(const char *path);
 /* First line of a small file (sysfs, proc) without the newline; false when absent. */
 bool fs_read_line(const char *path, char *buf, size_t size);
-/* "$LEM_CACHE_DIR", "$XDG_CACHE_HOME/lem", "$HOME/.cache/lem" or "/tmp/lem-cache-UID"; malloc'ed. */
+/* "$LEM_CACHE_DIR", "$XDG_CACHE_HOME/lem", "$HOME/.cache/lem" or "/tmp/lem-cache-UID"; malloc'ed.
+ */
 char *fs_cache_dir(void);
 /* Folder of the running program; malloc'ed. */
 char *fs_program_dir(void);

@@ -1,6 +1,6 @@
 /*
- * weights.h — model files: find, describe, make. GGUF reading and writing, Hugging Face config.json,
- * named shapes, `hf:` downloads, `synthetic:` models.
+ * weights.h — model files: find, describe, make. GGUF reading and writing, Hugging Face
+ * config.json, named shapes, `hf:` downloads, `synthetic:` models.
  */
 #ifndef LEM_WEIGHTS_WEIGHTS_H
 #define LEM_WEIGHTS_WEIGHTS_H
@@ -24,7 +24,7 @@ typedef bool (*weights_progress_fn)(void *arg, const char *what, uint64_t done, 
 struct weights_request {
 	const char *model_name; /* path | hf:ORG/REPO[:FILE] | synthetic:SHAPE[:QUANT] */
 	const char *base_dir;   /* relative paths start here */
-	const char *quant;      /* for synthetic without :QUANT: "f16", "q8_0", "q4_0"; NULL = q8_0 */
+	const char *quant; /* for synthetic without :QUANT: "f16", "q8_0", "q4_0"; NULL = q8_0 */
 	uint64_t seed;
 	weights_progress_fn progress;
 	void *progress_arg;
@@ -32,15 +32,17 @@ struct weights_request {
 
 /* Gives an absolute path of a readable model file; makes or downloads it into the cache if needed
  * ($LEM_CACHE_DIR, else $XDG_CACHE_HOME/lem, else ~/.cache/lem). */
-int weights_resolve(const struct weights_request *req, char **ret_path, struct model_shape *ret_shape,
-		    struct lem_error *err);
+int weights_resolve(const struct weights_request *req, char **ret_path,
+		    struct model_shape *ret_shape, struct lem_error *err);
 
 /* SHA-256 of a file; remembered in the cache by (path, size, mtime, inode). */
 int weights_sha256(const char *path, char hex[65], struct lem_error *err);
 
-/* Writes a GGUF with random weights. quant: "f16", "q8_0", "q4_0". Atomic: a crash leaves no half file. */
-int gguf_synthesize(const struct model_shape *shape, const char *quant, uint64_t seed, const char *path,
-		    weights_progress_fn progress, void *arg, struct lem_error *err);
+/* Writes a GGUF with random weights. quant: "f16", "q8_0", "q4_0". Atomic: a crash leaves no half
+ * file. */
+int gguf_synthesize(const struct model_shape *shape, const char *quant, uint64_t seed,
+		    const char *path, weights_progress_fn progress, void *arg,
+		    struct lem_error *err);
 size_t weights_shape_count(void);
 const struct model_shape *weights_named_shape(const char *name); /* NULL: no such name */
 const struct model_shape *weights_shape_at(size_t i, const char **ret_name);

@@ -1,0 +1,18 @@
+#include "engine/engine.h"
+
+static const struct engine_ops *const engines[] = {
+	&engine_llamacpp,
+};
+
+const struct engine_ops *engine_find(enum backend backend)
+{
+	for (size_t i = 0; i < ARRAY_LEN(engines); i++)
+		if (engines[i]->backend == backend)
+			return engines[i];
+	return NULL;
+}
+
+const char *engine_names(void)
+{
+	return "llamacpp";
+}

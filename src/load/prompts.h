@@ -1,0 +1,44 @@
+/*
+ * prompts.h — the work of a run: prompts as text or as token ids, in a fixed order.
+ */
+#ifndef LEM_LOAD_PROMPTS_H
+#define LEM_LOAD_PROMPTS_H
+
+#include "base/arena.h"
+#include "base/digest.h"
+#include "base/error.h"
+#include "config/config.h"
+
+struct prompt {
+	const char *text; /* NULL when tokens is set */
+	const int32_t *tokens;
+	size_t n_tokens;
+};
+
+struct prompt_set {
+	struct arena arena;
+	struct prompt *at;
+	size_t n;
+	char source[200]; /* "file prompts/a.txt", "synthetic, 64 tokens each, seed 42" */
+	bool synthetic;   /* token ids are drawn by prompts_draw once the vocabulary is known */
+};
+
+#define PROMPT_SET_INIT \
+	{               \
+		0       \
+	}
+void prompts_release(struct prompt_set *p);
+
+/* Reads or plans the prompts of an experiment. Files: .txt one prompt a non-blank line; .jsonl and
+ * .json by the usual columns (text, prompt, question, instruction, input, content, conversations).
+ * Relative paths start at the folder of the config file. At most 1 GiB and 10 million prompts. */
+int prompts_load(const struct experiment *e, struct prompt_set *ret, struct lem_error *err);
+
+/* Draws the token ids of synthetic prompts, uniform over the vocabulary past its first 256 ids,
+ * where special tokens and bytes sit in most vocabularies. Same seed, same ids. */
+void prompts_draw(struct prompt_set *p, const struct experiment *e, int64_t n_vocab);
+
+/* SHA-256 over what is sent: texts or ids, in order. */
+void prompts_hash(const struct prompt_set *p, char hex[DIGEST_HEX_SIZE]);
+
+#endif

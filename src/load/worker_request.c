@@ -1,0 +1,65 @@
+#include "load/worker_request.h"
+
+#include "base/jsonw.h"
+
+static void put_sampling(struct jsonw *w, const struct experiment *e)
+{
+	const struct decoder_config *d = &e->decoder;
+
+	jsonw_object(w, "sampling");
+	jsonw_f64(w, "temperature", d->do_sample ? d->temperature : 0);
+	jsonw_i64(w, "top_k", d->top_k);
+	jsonw_f64(w, "top_p", d->top_p);
+	jsonw_f64(w, "min_p", e->llamacpp.min_p);
+	jsonw_f64(w, "repetition_penalty", d->repetition_penalty);
+	jsonw_i64(w, "seed", e->random_seed.set ? e->random_seed.v : 0);
+	jsonw_end_object(w);
+}
+
+static void put_request(struct jsonw *w, const struct experiment *e, const struct prompt *p,
+			int64_t id)
+{
+	jsonw_object(w, NULL);
+	jsonw_i64(w, "id", id);
+	if (p->text) {
+		jsonw_str(w, "text", p->text);
+	} else {
+		jsonw_array(w, "tokens");
+		for (size_t i = 0; i < p->n_tokens; i++)
+			jsonw_i64(w, NULL, p->tokens[i]);
+		jsonw_end_array(w);
+	}
+	jsonw_i64(w, "max_output_tokens", e->max_output_tokens);
+	jsonw_i64(w, "min_output_tokens", e->min_output_tokens);
+	jsonw_end_object(w);
+}
+
+void worker_run_request(const struct experiment *e, const struct prompt_set *p,
+			const struct run_slice *slice, struct str *out)
+{
+	bool continuous = e->llamacpp.batching == LLAMA_CONTINUOUS && !e->streaming;
+	struct jsonw w;
+
+	jsonw_init(&w, out, 0);
+	jsonw_object(&w, NULL);
+	jsonw_str(&w, "op", "run");
+	jsonw_i64(&w, "run", slice->run);
+	jsonw_str(&w, "batching", continuous ? "continuous" : "static");
+	jsonw_i64(&w, "max_input_tokens", e->max_input_tokens);
+	jsonw_bool(&w, "save_text", slice->save_text);
+	put_sampling(&w, e);
+	jsonw_array(&w, "requests");
+	for (size_t i = 0; i < slice->n; i++)
+		put_request(&w, e, &p->at[(slice->from + i) % p->n], slice->first_id + (int64_t)i);
+	jsonw_end_array(&w);
+	jsonw_end_object(&w);
+}
+
+size_t worker_run_max_steps(const struct experiment *e, const struct prompt_set *p, size_t n)
+{
+	size_t pieces = (size_t)((e->max_input_tokens + e->llamacpp.n_ubatch - 1) /
+				 MAX(e->llamacpp.n_ubatch, INT64_C(1)));
+
+	(void)p;
+	return n * ((size_t)e->max_output_tokens + pieces + 1);
+}

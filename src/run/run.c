@@ -1,0 +1,211 @@
+#include "run/run.h"
+
+#include "base/clock.h"
+#include "base/jsonw.h"
+#include "run/environment.h"
+#include "run/life.h"
+
+/* Two hours of readings at the default periods; a longer run keeps its window's edges (dropped is
+ * counted). */
+#define METERED_NS (2 * 3600 * NS_PER_S)
+
+static struct meter_request meter_request(const struct life *l, const char **names)
+{
+	const struct energy_config *c = &l->e->energy;
+	bool automatic = c->meters.n == 0 || str_eq(c->meters.at[0], "auto");
+
+	for (size_t i = 0; i < c->meters.n; i++)
+		names[i] = c->meters.at[i];
+	return (struct meter_request){
+		.binding = &l->rec->binding,
+		.meters = automatic ? NULL : names,
+		.estimate_watts_per_core =
+			c->estimate_watts_per_core.set ? c->estimate_watts_per_core.v : 0,
+		.counter_hz = c->counter_hz,
+		.max_duration_ns = METERED_NS,
+	};
+}
+
+static int start_meters(struct life *l, struct lem_error *err)
+{
+	_cleanup_free_ const char **names = lem_calloc(l->e->energy.meters.n + 1, sizeof(*names));
+	struct meter_request q = meter_request(l, names);
+	_cleanup_free_ struct meter_status *status = NULL;
+	size_t n = 0;
+	int rc = meter_probe(&q, &status, &n, err);
+
+	for (size_t i = 0; i < n && rc >= 0; i++)
+		l->energy_readable |= status[i].usable && !str_eq(status[i].meter, "self") &&
+				      !str_eq(status[i].meter, "estimate");
+	return rc < 0 ? rc : sampler_start(&q, &l->sampler, err);
+}
+
+/* Idle power with or without the engine resident; only where joules can be read. */
+static int baseline(struct life *l, enum run_phase phase, struct lem_error *err)
+{
+	const struct baseline_config *c = &l->e->baseline;
+	int64_t ns = (int64_t)(c->duration_sec * 1e9);
+
+	if (!c->enabled)
+		return 0;
+	if (!l->energy_readable && c->required) {
+		lem_fail(err, LEM_E_REFUSED,
+			 "baseline.required is set, but no energy meter can be read here");
+		return lem_error_fix(
+			err,
+			"see 'energy' in the result of a run without it for each meter's reason");
+	}
+	if (!l->energy_readable)
+		return 0;
+	life_phase(l, phase, ns);
+	return life_idle(l, clock_now_ns() + ns, err);
+}
+
+static void take_loaded(struct life *l, const struct worker_loaded *w)
+{
+	struct run_record *r = l->rec;
+	struct model_shape file = r->shape;
+
+	r->engine_version = w->engine_version;
+	r->engine_build_json = w->engine_json;
+	r->shape = w->shape;
+	/* What the worker does not report stays as the file says. */
+	r->shape.gated_mlp = file.gated_mlp;
+	r->shape.tied_embeddings = file.tied_embeddings;
+	r->shape.n_expert = file.n_expert;
+	r->shape.n_expert_used = file.n_expert_used;
+	r->shape.n_ff_expert = file.n_ff_expert;
+	if (!r->shape.n_ff)
+		r->shape.n_ff = file.n_ff;
+	if (!r->shape.head_dim)
+		r->shape.head_dim = file.head_dim;
+	if (r->shape.weights != file.weights)
+		run_record_note(
+			r, "the engine and the file disagree on whether the weights are synthetic");
+}
+
+static int load(struct life *l, struct lem_error *err)
+{
+	struct worker_loaded w;
+	char hex[DIGEST_HEX_SIZE];
+	int rc;
+
+	life_phase(l, PHASE_LOAD, 0);
+	rc = session_start(&l->session, err);
+	if (rc < 0)
+		return rc;
+	l->session.io.tick = (void (*)(void *))(void *)life_report;
+	l->session.io.tick_arg = l;
+	sampler_watch_pid(l->sampler, l->session.running.proc.pid);
+	rc = session_load(&l->session, &l->rec->arena, &w, err);
+	if (rc < 0)
+		return lem_error_context(err, "loading the model");
+	take_loaded(l, &w);
+	if (l->rec->shape.n_vocab < 2)
+		return lem_fail(err, LEM_E_ENGINE,
+				"the engine reports a vocabulary of %" PRId64 " tokens",
+				l->rec->shape.n_vocab);
+	prompts_draw(&l->prompts, l->e, l->rec->shape.n_vocab);
+	prompts_hash(&l->prompts, hex);
+	l->rec->prompts_hash = arena_strdup(&l->rec->arena, hex);
+	return 0;
+}
+
+static int live(struct life *l, struct lem_error *err)
+{
+	int rc;
+
+	if ((rc = start_meters(l, err)) < 0 || (rc = baseline(l, PHASE_BASELINE, err)) < 0 ||
+	    (rc = load(l, err)) < 0 || (rc = life_warm_up(l, err)) < 0 ||
+	    (rc = baseline(l, PHASE_BASELINE_RESIDENT, err)) < 0)
+		return rc;
+	return life_measure(l, err);
+}
+
+static const char *error_as_json(const struct lem_error *err, struct arena *a)
+{
+	_cleanup_str_ struct str s = STR_INIT;
+	struct jsonw w;
+
+	jsonw_init(&w, &s, 0);
+	jsonw_object(&w, NULL);
+	jsonw_str(&w, "code", lem_code_name(err->code));
+	jsonw_str(&w, "what", err->what);
+	jsonw_str(&w, "where", err->where[0] ? err->where : NULL);
+	jsonw_str(&w, "why", err->why[0] ? err->why : NULL);
+	jsonw_str(&w, "fix", err->fix[0] ? err->fix : NULL);
+	jsonw_end_object(&w);
+	return arena_strdup(a, str_c(&s));
+}
+
+static void describe(struct life *l)
+{
+	_cleanup_str_ struct str env = STR_INIT;
+	const struct run_request *q = l->req;
+	struct run_record *r = l->rec;
+	struct arena *a = &r->arena;
+
+	environment_json(&l->host, &env);
+	r->run_id = arena_strdup(a, q->run_id);
+	r->config_name = arena_strdup(a, l->e->config_name);
+	r->config_path = arena_strdup(a, l->e->path);
+	r->config_hash = arena_strdup(a, q->config_hash);
+	r->config_json = arena_strdup(a, q->config_json);
+	r->provenance_json = arena_strdup(a, q->provenance_json);
+	r->cli_overrides_json = arena_strdup(a, q->cli_overrides_json);
+	r->environment_json = arena_strdup(a, str_c(&env));
+	r->engine_name = l->engine->name;
+	r->engine_mode = l->engine->mode(l->e);
+	r->wall_start_ns = clock_wall_ns();
+	r->t_start_ns = clock_now_ns();
+}
+
+static void finish(struct life *l, int rc, const struct lem_error *err)
+{
+	struct run_record *r = l->rec;
+
+	life_phase(l, PHASE_STOP, 0);
+	session_stop(&l->session, rc < 0);
+	if (l->sampler)
+		sampler_stop(l->sampler, &r->samples);
+	life_end_phase(l);
+	r->log_tail = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
+	r->status = rc >= 0                          ? RUN_COMPLETED
+		    : err->code == LEM_E_INTERRUPTED ? RUN_INTERRUPTED
+						     : RUN_FAILED;
+	if (rc < 0)
+		r->error_json = error_as_json(err, &r->arena);
+	if (l->faults)
+		run_record_note(r, "worker_faults: %zu", l->faults);
+	r->t_end_ns = clock_now_ns();
+}
+
+static void life_release(struct life *l)
+{
+	session_release(&l->session);
+	prompts_release(&l->prompts);
+	free(l->model_path);
+}
+
+int run_experiment(const struct run_request *req, struct run_record *rec, struct lem_error *err)
+{
+	struct life l = {.req = req, .e = req->exp, .rec = rec};
+	struct lem_error own;
+	int rc;
+
+	if (!err)
+		err = &own;
+	l.session.cancel_fd = req->cancel_fd;
+	l.session.silence_ns = (int64_t)(l.e->llamacpp.request_timeout_sec * 1e9);
+	l.t_phase_ns = clock_now_ns();
+	l.phase = PHASE_PREFLIGHT;
+	l.detail = "";
+	rc = life_preflight(&l, err);
+	if (rc >= 0) {
+		describe(&l);
+		rc = live(&l, err);
+		finish(&l, rc, err);
+	}
+	life_release(&l);
+	return rc;
+}

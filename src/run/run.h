@@ -1,0 +1,42 @@
+/*
+ * run.h — the life of one experiment: preflight → idle baseline → load → warm-up → resident
+ * baseline → measured window → drain → stop. Gives a raw run record, whatever happened; judging it
+ * is summarize.h.
+ */
+#ifndef LEM_RUN_RUN_H
+#define LEM_RUN_RUN_H
+
+#include "base/error.h"
+#include "config/config.h"
+#include "model/run_record.h"
+
+struct run_progress {
+	enum run_phase phase;
+	const char *detail;   /* "making synthetic:llama-15m", "pass 2", …; may be "" */
+	int64_t elapsed_ns;   /* in this phase */
+	int64_t left_ns;      /* estimate; negative: not known */
+	double tokens_per_s;  /* output tokens, NAN when not generating */
+	double watts;         /* NAN when not measured */
+	uint64_t done, total; /* bytes or requests; total 0: not known */
+};
+
+struct run_request {
+	const struct experiment *exp;
+	const char *run_id;
+	const char *config_hash, *config_json, *provenance_json, *cli_overrides_json;
+	const char *program_dir; /* where lem's workers lie */
+	void (*progress)(void *arg,
+			 const struct run_progress *p); /* any time, cheap; may be NULL */
+	void *progress_arg;
+	int cancel_fd; /* readable: stop; -1: cannot be cancelled */
+};
+
+/*
+ * Fills rec (initialised by the caller) as far as the run came. Returns 0 when it completed;
+ * negative with the reason otherwise. rec->t_start_ns == 0 means that it was refused before
+ * anything was started. Whatever the outcome, no process of the engine is left. One run at a time
+ * per process.
+ */
+int run_experiment(const struct run_request *req, struct run_record *rec, struct lem_error *err);
+
+#endif

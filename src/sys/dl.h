@@ -1,0 +1,36 @@
+/*
+ * dl.h — HTTP downloads: resumed, bounded, with progress.
+ */
+#ifndef LEM_SYS_DL_H
+#define LEM_SYS_DL_H
+
+#include "base/error.h"
+#include "base/str.h"
+
+struct dl_request {
+	const char *url;
+	const char *bearer; /* token for the first host only; NULL: none. Never logged, never on a
+			       redirect's host */
+	bool (*progress)(void *arg, uint64_t done, uint64_t total); /* false: cancel; may be NULL */
+	void *arg;
+	int tries; /* 0: 5. Pauses of 0.5, 1, 2, … s between them */
+};
+
+struct dl_info {
+	long status;           /* HTTP, of the last answer */
+	char etag[160];        /* without quotes and W/ */
+	char linked_etag[160]; /* x-linked-etag: the SHA-256 of a large file on a hub */
+	int64_t size;          /* of the whole file; -1: not told */
+};
+
+/* Headers of url without following redirects. LEM_E_NOT_FOUND for 404, LEM_E_REFUSED for 401 and
+ * 403. */
+int dl_head(const struct dl_request *q, struct dl_info *ret, struct lem_error *err);
+/* A small document. */
+int dl_text(const struct dl_request *q, size_t max_bytes, struct str *out, struct lem_error *err);
+/* Appends to the file `part` from where it ends, until the whole is there. Connections that break,
+ * 429 and 5xx are tried again; what came is kept. expected_size -1: unknown. */
+int dl_file(const struct dl_request *q, const char *part, int64_t expected_size,
+	    struct lem_error *err);
+
+#endif

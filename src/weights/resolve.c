@@ -1,0 +1,193 @@
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/file.h>
+
+#include "base/digest.h"
+#include "sys/fs.h"
+#include "weights/hub.h"
+#include "weights/weights.h"
+
+static int describe(const char *path, struct model_shape *ret, struct lem_error *err)
+{
+	return str_ends(path, ".json") ? hf_config_read_shape(path, ret, err)
+				       : gguf_read_shape(path, ret, err);
+}
+
+/* "llama-1b", a config.json, or a folder that holds one. */
+static int synthetic_shape(const char *name, const char *base_dir, struct model_shape *ret,
+			   struct lem_error *err)
+{
+	const struct model_shape *named = weights_named_shape(name);
+	_cleanup_free_ char *path = fs_join(base_dir, name);
+	_cleanup_free_ char *inside = fs_join(path, "config.json");
+	int r = 0;
+
+	if (named)
+		*ret = *named;
+	else if (fs_is_dir(path) && fs_exists(inside))
+		r = hf_config_read_shape(inside, ret, err);
+	else if (str_ends(name, ".json"))
+		r = hf_config_read_shape(path, ret, err);
+	else {
+		lem_fail(err, LEM_E_REFUSED, "there is no synthetic shape '%s'", name);
+		return lem_error_fix(err, "use llama-15m, llama-160m, llama-1b, llama-3.1-8b, "
+					  "qwen2.5-0.5b, gemma3-270m, or "
+					  "the path of a config.json");
+	}
+	if (r < 0)
+		return r;
+	ret->weights = WEIGHTS_SYNTHETIC;
+	snprintf(ret->name, sizeof(ret->name), "synthetic %.70s", name);
+	return 0;
+}
+
+/* "synthetic:SHAPE[:QUANT]" */
+static int split_synthetic(const char *model, const char *quant, char *name, size_t size,
+			   const char **ret_quant)
+{
+	const char *rest = model + strlen("synthetic:"), *colon = strrchr(rest, ':');
+
+	lem_strlcpy(name, rest, size);
+	*ret_quant = quant ? quant : "q8_0";
+	if (colon && (size_t)(colon - rest) < size) {
+		name[colon - rest] = '\0';
+		*ret_quant = colon + 1;
+	}
+	return 0;
+}
+
+int weights_local_shape(const char *model_name, const char *base_dir, struct model_shape *ret,
+			struct lem_error *err)
+{
+	_cleanup_free_ char *path = fs_join(base_dir, model_name);
+	_cleanup_free_ char *inside = fs_join(path, "config.json");
+	char name[PATH_MAX];
+	const char *quant;
+
+	if (str_starts(model_name, "synthetic:")) {
+		split_synthetic(model_name, NULL, name, sizeof(name), &quant);
+		return synthetic_shape(name, base_dir, ret, err);
+	}
+	if (fs_is_dir(path) && fs_exists(inside))
+		return hf_config_read_shape(inside, ret, err);
+	if (fs_exists(path) && !fs_is_dir(path))
+		return describe(path, ret, err);
+	return lem_fail(err, LEM_E_NOT_FOUND, "%s is not a local model", model_name);
+}
+
+/* Everything that changes a byte of the file is in its name. */
+static char *synthetic_path(const struct model_shape *s, const char *label, const char *quant,
+			    uint64_t seed)
+{
+	_cleanup_free_ char *cache = fs_cache_dir();
+	_cleanup_free_ char *what = lem_asprintf(
+		"writer 1|%s|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64
+		"|%" PRId64 "|%" PRId64 "|%d|%s|%" PRIu64 "|%s",
+		s->architecture, s->n_layer, s->n_embd, s->n_ff, s->n_head, s->n_head_kv,
+		s->head_dim, s->n_vocab, s->n_ctx_train, s->tied_embeddings, quant, seed, s->name);
+	char hex[DIGEST_HEX_SIZE], slug[48];
+	size_t n = 0;
+
+	digest_bytes(what, strlen(what), hex);
+	for (const char *p = label; *p && n + 1 < sizeof(slug); p++)
+		slug[n++] =
+			strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-",
+			       *p)
+				? *p
+				: '-';
+	slug[n] = '\0';
+	return lem_asprintf("%s/models/synthetic-%s-%s-%.12s.gguf", cache, slug, quant, hex);
+}
+
+/* One maker at a time; the others wait and then find the file. Released when the descriptor closes.
+ */
+static int lock_for(const char *path, struct lem_error *err)
+{
+	_cleanup_free_ char *lock = lem_asprintf("%s.lock", path);
+	_cleanup_free_ char *dir = lem_strdup(path);
+	int fd;
+
+	*strrchr(dir, '/') = '\0';
+	if (fs_mkdirs(dir, err) < 0)
+		return -LEM_E_IO;
+	fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+	if (fd < 0)
+		return lem_fail_errno(err, errno, "cannot create %s", lock);
+	while (flock(fd, LOCK_EX) < 0 && errno == EINTR)
+		;
+	return fd;
+}
+
+static int resolve_synthetic(const struct weights_request *q, char **ret_path,
+			     struct model_shape *ret_shape, struct lem_error *err)
+{
+	char name[PATH_MAX];
+	const char *quant;
+	struct model_shape shape;
+	int r;
+
+	split_synthetic(q->model_name, q->quant, name, sizeof(name), &quant);
+	r = synthetic_shape(name, q->base_dir, &shape, err);
+	if (r < 0)
+		return r;
+	_cleanup_free_ char *path = synthetic_path(&shape, name, quant, q->seed);
+	_cleanup_fd_ int lock = lock_for(path, err);
+
+	if (lock < 0)
+		return lock;
+	if (!fs_exists(path))
+		r = gguf_synthesize(&shape, quant, q->seed, path, q->progress, q->progress_arg,
+				    err);
+	if (r >= 0)
+		r = gguf_read_shape(path, ret_shape, err);
+	if (r < 0)
+		return r;
+	*ret_path = steal_ptr(path);
+	return 0;
+}
+
+static int resolve_local(const struct weights_request *q, char **ret_path,
+			 struct model_shape *ret_shape, struct lem_error *err)
+{
+	_cleanup_free_ char *path = fs_join(q->base_dir, q->model_name);
+	int r;
+
+	if (!fs_exists(path)) {
+		lem_fail(err, LEM_E_REFUSED, "there is no model file %s", path);
+		return lem_error_fix(err, "model_name takes a GGUF file, hf:ORG/REPO:FILE.gguf or "
+					  "synthetic:llama-15m");
+	}
+	if (fs_is_dir(path)) {
+		lem_fail(err, LEM_E_REFUSED,
+			 "the model %s is a folder; this engine needs a GGUF file", path);
+		return lem_error_fix(err, "name the .gguf file in it");
+	}
+	r = gguf_read_shape(path, ret_shape, err);
+	if (r < 0) {
+		if (err)
+			err->code = LEM_E_REFUSED;
+		return r;
+	}
+	*ret_path = realpath(path, NULL);
+	return *ret_path ? 0 : lem_fail_errno(err, errno, "cannot resolve %s", path);
+}
+
+int weights_resolve(const struct weights_request *q, char **ret_path, struct model_shape *ret_shape,
+		    struct lem_error *err)
+{
+	char *path = NULL;
+	int r;
+
+	if (str_starts(q->model_name, "synthetic:"))
+		return resolve_synthetic(q, ret_path, ret_shape, err);
+	if (!str_starts(q->model_name, "hf:"))
+		return resolve_local(q, ret_path, ret_shape, err);
+	r = hub_fetch(q, &path, err);
+	if (r >= 0)
+		r = gguf_read_shape(path, ret_shape, err);
+	if (r >= 0)
+		*ret_path = path;
+	else
+		free(path);
+	return r;
+}
