@@ -4,8 +4,10 @@
 #ifndef LEM_CLI_COMMANDS_H
 #define LEM_CLI_COMMANDS_H
 
+int cmd_experiment(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 int cmd_model(int argc, char **argv);
+int cmd_results(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
 #endif

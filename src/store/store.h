@@ -1,7 +1,7 @@
 /*
  * store.h — the results folder: `lem.sqlite` (WAL; raw records and summaries apart) and one
- * RUN_ID.json (`lem.result/1`) per run, written atomically. A run is stored in one transaction, so a
- * crash leaves it whole or absent; what is stored is never changed, only summaries are rebuilt.
+ * RUN_ID.json (`lem.result/1`) per run, written atomically. A run is stored in one transaction, so
+ * a crash leaves it whole or absent; what is stored is never changed, only summaries are rebuilt.
  */
 #ifndef LEM_STORE_STORE_H
 #define LEM_STORE_STORE_H
@@ -20,18 +20,21 @@ int store_open_readonly(const char *results_dir, struct store **ret, struct lem_
 void store_close(struct store *s); /* NULL is fine */
 
 /* A new id, unique in this store and across processes: "20261124T133812-quickstart-3f9a". */
-int store_new_run_id(struct store *s, const char *config_name, char *buf, size_t size, struct lem_error *err);
+int store_new_run_id(struct store *s, const char *config_name, char *buf, size_t size,
+		     struct lem_error *err);
 
 /* Record and summary in one transaction, then RUN_ID.json. On failure the record is written as a
  * rescue file in $TMPDIR when possible, and the error says where. */
-int store_put(struct store *s, const struct run_record *r, const struct summary *sum, struct lem_error *err);
+int store_put(struct store *s, const struct run_record *r, const struct summary *sum,
+	      struct lem_error *err);
 /* Replaces the summary of a stored run. */
 int store_put_summary(struct store *s, const struct run_record *r, const struct summary *sum,
 		      struct lem_error *err);
 
 /* run_id may be a unique prefix, or "last". */
 int store_get(struct store *s, const char *run_id, struct run_record *ret, struct lem_error *err);
-int store_get_result_json(struct store *s, const char *run_id, struct str *out, struct lem_error *err);
+int store_get_result_json(struct store *s, const char *run_id, struct str *out,
+			  struct lem_error *err);
 
 struct store_row {
 	char run_id[96], config_name[96], engine[24], model[160], status[16], verdict[16];
@@ -40,7 +43,8 @@ struct store_row {
 	double output_tokens_per_s, j_per_output_token; /* NAN when unknown */
 	char energy_scope[40];
 };
-int store_list(struct store *s, struct store_row **ret, size_t *ret_n, struct lem_error *err); /* newest first */
+int store_list(struct store *s, struct store_row **ret, size_t *ret_n,
+	       struct lem_error *err); /* newest first */
 
 /* The `lem.result/1` document. */
 void result_json(const struct run_record *r, const struct summary *sum, struct str *out);

@@ -1,0 +1,90 @@
+#include "energy/energy.h"
+#include "run/summarize.h"
+
+/* Limits and where they come from: energy.md sections 1, 5 and 6. */
+#define WINDOW_MIN_NS   (5 * NS_PER_S) /* counter edges within 1 % */
+#define INTERVAL_WIDE   0.10           /* half width over value of an energy figure */
+#define LATE_P99_MAX_MS 50.0           /* half a counter period */
+#define SELF_SHARE_MAX  0.05           /* lem's own CPU, in cores */
+#define REASONS_THERMAL 0xe8u /* hardware slowdown, software and hardware thermal, power brake */
+
+static void judge_outcome(const struct run_record *r, struct summary *s)
+{
+	struct verdict *v = &s->verdict;
+
+	if (r->status == RUN_FAILED)
+		verdict_add(v, VERDICT_INVALID, "the run failed before its window was complete");
+	if (r->status == RUN_INTERRUPTED)
+		verdict_add(v, VERDICT_INVALID, "the run was interrupted");
+	if (r->status == RUN_COMPLETED && s->requests_done < s->requests_asked)
+		verdict_add(v, VERDICT_INVALID,
+			    "%" PRId64 " of %" PRId64 " requests were not answered",
+			    s->requests_asked - s->requests_done, s->requests_asked);
+	for (size_t i = 0; i < r->n_notes; i++)
+		if (str_starts(r->notes[i], "worker_faults: "))
+			verdict_add(v, VERDICT_INVALID,
+				    "the engine's report contradicts itself (%s faults, see notes)",
+				    r->notes[i] + strlen("worker_faults: "));
+}
+
+static void judge_energy(const struct run_record *r, struct summary *s)
+{
+	struct energy_fault faults[8];
+	size_t n = energy_faults(&r->samples, r->window_start_ns, r->window_end_ns, faults,
+				 ARRAY_LEN(faults));
+	const struct quantity *j = &s->j_per_output_token;
+	uint64_t dropped = 0, reasons = 0;
+
+	for (size_t i = 0; i < n; i++)
+		verdict_add(&s->verdict, VERDICT_INVALID, "energy of %s: %s", faults[i].device,
+			    faults[i].text);
+	if (j->known && j->value > 0 && (j->high - j->low) / 2 > INTERVAL_WIDE * j->value)
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "the energy is known to +-%.0f %% only; a longer window helps",
+			    (j->high - j->low) / 2 / j->value * 100);
+	for (size_t i = 0; i < r->samples.n_series; i++)
+		dropped += r->samples.series[i].dropped;
+	if (dropped)
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "%" PRIu64 " meter readings found no room", dropped);
+	for (size_t i = 0; i < s->n_per_gpu; i++)
+		reasons |= s->per_gpu[i].clock_reasons;
+	if (reasons & REASONS_THERMAL)
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "a GPU slowed down for heat or by hardware (reasons 0x%" PRIx64 ")",
+			    reasons);
+	if (r->binding.n && s->gpu_j.known && !r->binding.proved)
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "that the engine used these GPUs was not proved");
+}
+
+static void judge_method(const struct run_record *r, struct summary *s)
+{
+	if (r->status == RUN_COMPLETED && s->window_ns < WINDOW_MIN_NS)
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "the window is %.1f s, shorter than 5 s; set window.min_duration_sec",
+			    (double)s->window_ns / 1e9);
+	if (r->warmup.enabled && !r->warmup.converged && r->status == RUN_COMPLETED)
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "warm-up did not settle: variation %.1f %% after %zu iterations, %.1f "
+			    "%% wanted",
+			    r->warmup.final_cv * 100, r->warmup.n, r->warmup.target_cv * 100);
+	if (!r->warmup.enabled)
+		verdict_add(&s->verdict, VERDICT_SUSPECT, "there was no warm-up");
+	if (s->meter_late_p99_ms > LATE_P99_MAX_MS)
+		verdict_add(&s->verdict, VERDICT_SUSPECT, "the meter ran late: p99 %.0f ms",
+			    s->meter_late_p99_ms);
+	if (s->self_cpu_share.known && s->self_cpu_share.value > SELF_SHARE_MAX)
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "lem itself used %.1f %% of a core in the window",
+			    s->self_cpu_share.value * 100);
+}
+
+void judge(const struct run_record *r, struct summary *s)
+{
+	judge_outcome(r, s);
+	if (s->window_ns <= 0)
+		return;
+	judge_energy(r, s);
+	judge_method(r, s);
+}

@@ -1,0 +1,301 @@
+#include <math.h>
+
+#include "base/clock.h"
+#include "base/jsonw.h"
+#include "store/store.h"
+
+/* The `lem.result/1` document; docs/results.md says what each field means. */
+
+static void put_quantity(struct jsonw *w, const char *key, const struct quantity *q)
+{
+	jsonw_object(w, key);
+	if (q->known) {
+		jsonw_f64(w, "value", q->value);
+		jsonw_f64(w, "low", q->low);
+		jsonw_f64(w, "high", q->high);
+		jsonw_str(w, "method", q->method);
+	} else {
+		jsonw_null(w, "value");
+		jsonw_str(w, "reason", q->reason[0] ? q->reason : "not measured");
+	}
+	jsonw_end_object(w);
+}
+
+static void put_latency(struct jsonw *w, const char *key, const struct latency_stats *s)
+{
+	jsonw_object(w, key);
+	jsonw_u64(w, "n", s->n);
+	if (s->n) {
+		jsonw_f64(w, "mean", s->mean);
+		jsonw_f64(w, "p50", s->p50);
+		jsonw_f64(w, "p90", s->p90);
+		jsonw_f64(w, "p95", s->p95);
+		jsonw_f64(w, "p99", s->p99);
+		jsonw_f64(w, "min", s->min);
+		jsonw_f64(w, "max", s->max);
+	} else {
+		jsonw_null(w, "p50");
+		jsonw_str(w, "reason", s->reason);
+	}
+	jsonw_end_object(w);
+}
+
+static void put_json(struct jsonw *w, const char *key, const char *json)
+{
+	if (json && *json)
+		jsonw_raw(w, key, json);
+	else
+		jsonw_null(w, key);
+}
+
+static void put_time(struct jsonw *w, const char *key, int64_t wall_ns)
+{
+	char buf[32];
+
+	jsonw_str(w, key, wall_ns ? clock_format_utc(wall_ns, buf, sizeof(buf)) : NULL);
+}
+
+static void put_verdict(struct jsonw *w, const struct verdict *v)
+{
+	jsonw_object(w, "verdict");
+	jsonw_str(w, "level", verdict_name(v->level));
+	jsonw_array(w, "reasons");
+	for (size_t i = 0; i < v->n_reasons; i++)
+		jsonw_str(w, NULL, v->reasons[i]);
+	jsonw_end_array(w);
+	jsonw_end_object(w);
+}
+
+static void put_engine(struct jsonw *w, const struct run_record *r)
+{
+	jsonw_object(w, "engine");
+	jsonw_str(w, "name", r->engine_name);
+	jsonw_str(w, "version", r->engine_version);
+	jsonw_str(w, "mode", r->engine_mode);
+	jsonw_str(w, "image_digest", r->image_digest);
+	put_json(w, "reported", r->engine_build_json);
+	jsonw_end_object(w);
+}
+
+static void put_model(struct jsonw *w, const struct run_record *r)
+{
+	const struct model_shape *s = &r->shape;
+
+	jsonw_object(w, "model");
+	jsonw_str(w, "name", r->model_name);
+	jsonw_str(w, "path", r->model_path);
+	jsonw_str(w, "sha256", r->model_sha256);
+	jsonw_str(w, "weights",
+		  s->weights == WEIGHTS_SYNTHETIC ? "synthetic"
+		  : s->weights == WEIGHTS_REAL    ? "real"
+						  : "unknown");
+	jsonw_str(w, "architecture", s->architecture[0] ? s->architecture : NULL);
+	jsonw_str(w, "quantization", s->quant[0] ? s->quant : NULL);
+	jsonw_i64(w, "parameters", s->n_params);
+	jsonw_u64(w, "size_bytes", s->size_bytes);
+	jsonw_i64(w, "layers", s->n_layer);
+	jsonw_i64(w, "hidden_size", s->n_embd);
+	jsonw_i64(w, "intermediate_size", s->n_ff);
+	jsonw_i64(w, "heads", s->n_head);
+	jsonw_i64(w, "kv_heads", s->n_head_kv);
+	jsonw_i64(w, "head_dim", s->head_dim);
+	jsonw_i64(w, "vocabulary", s->n_vocab);
+	jsonw_end_object(w);
+}
+
+static void put_gpus(struct jsonw *w, const struct gpu_binding *b)
+{
+	jsonw_array(w, "gpus");
+	for (size_t i = 0; i < b->n; i++) {
+		const struct gpu_ref *g = &b->gpus[i];
+
+		jsonw_object(w, NULL);
+		jsonw_i64(w, "index", g->index);
+		jsonw_str(w, "uuid", g->uuid);
+		jsonw_str(w, "pci_bus_id", g->pci_bus_id);
+		jsonw_str(w, "name", g->name);
+		jsonw_i64(w, "container_index", g->container_index);
+		jsonw_end_object(w);
+	}
+	jsonw_end_array(w);
+	jsonw_object(w, "routing");
+	jsonw_str(w, "path", b->path[0] ? b->path : "none");
+	jsonw_bool(w, "proved", b->proved);
+	jsonw_array(w, "requested");
+	for (size_t i = 0; i < b->n; i++)
+		jsonw_str(w, NULL, b->gpus[i].uuid);
+	jsonw_end_array(w);
+	jsonw_array(w, "observed");
+	for (size_t i = 0; i < b->n && b->proved; i++)
+		jsonw_str(w, NULL, b->gpus[i].uuid);
+	jsonw_end_array(w);
+	jsonw_end_object(w);
+}
+
+static void put_window(struct jsonw *w, const struct run_record *r, const struct summary *s)
+{
+	int64_t offset = r->wall_start_ns - r->t_start_ns;
+
+	jsonw_object(w, "window");
+	jsonw_i64(w, "start_ns", r->window_start_ns);
+	jsonw_i64(w, "end_ns", r->window_end_ns);
+	put_time(w, "start", r->window_start_ns ? r->window_start_ns + offset : 0);
+	jsonw_f64(w, "seconds", (double)s->window_ns / 1e9);
+	jsonw_i64(w, "requests", s->requests_done);
+	jsonw_i64(w, "requests_asked", s->requests_asked);
+	jsonw_u64(w, "prompts_truncated", s->prompts_cut);
+	jsonw_end_object(w);
+	jsonw_object(w, "tokens");
+	jsonw_i64(w, "input", s->input_tokens);
+	jsonw_i64(w, "output", s->output_tokens);
+	jsonw_end_object(w);
+}
+
+static void put_energy(struct jsonw *w, const struct summary *s)
+{
+	jsonw_object(w, "energy");
+	jsonw_str(w, "scope", s->energy_scope[0] ? s->energy_scope : "none");
+	put_quantity(w, "gpu_j", &s->gpu_j);
+	put_quantity(w, "gpu_above_idle_j", &s->gpu_above_idle_j);
+	put_quantity(w, "cpu_j", &s->cpu_j);
+	put_quantity(w, "dram_j", &s->dram_j);
+	put_quantity(w, "cpu_estimated_j", &s->cpu_estimated_j);
+	jsonw_array(w, "per_gpu");
+	for (size_t i = 0; i < s->n_per_gpu; i++) {
+		const struct gpu_energy *g = &s->per_gpu[i];
+
+		jsonw_object(w, NULL);
+		jsonw_str(w, "uuid", g->uuid);
+		put_quantity(w, "total_j", &g->total_j);
+		put_quantity(w, "above_idle_j", &g->above_idle_j);
+		jsonw_f64(w, "temperature_max_c", g->temperature_max_c);
+		jsonw_u64(w, "clock_event_reasons", g->clock_reasons);
+		jsonw_end_object(w);
+	}
+	jsonw_end_array(w);
+	put_quantity(w, "prefill_j", &s->prefill_j);
+	put_quantity(w, "decode_j", &s->decode_j);
+	put_quantity(w, "idle_w", &s->idle_w);
+	put_quantity(w, "resident_idle_w", &s->resident_idle_w);
+	jsonw_str(w, "systematic",
+		  "the device's own gain error, +-5 % of the figure (arXiv 2312.02741), is not "
+		  "part of the intervals");
+	jsonw_end_object(w);
+	jsonw_object(w, "efficiency");
+	put_quantity(w, "j_per_output_token", &s->j_per_output_token);
+	put_quantity(w, "j_per_input_token", &s->j_per_input_token);
+	put_quantity(w, "j_per_total_token", &s->j_per_total_token);
+	put_quantity(w, "j_per_request", &s->j_per_request);
+	jsonw_end_object(w);
+}
+
+static void put_speed(struct jsonw *w, const struct summary *s)
+{
+	jsonw_object(w, "throughput");
+	put_quantity(w, "output_tokens_per_s", &s->output_tokens_per_s);
+	put_quantity(w, "total_tokens_per_s", &s->total_tokens_per_s);
+	put_quantity(w, "requests_per_s", &s->requests_per_s);
+	put_quantity(w, "prefill_tokens_per_s", &s->prefill_tokens_per_s);
+	put_quantity(w, "decode_tokens_per_s", &s->decode_tokens_per_s);
+	jsonw_end_object(w);
+	jsonw_object(w, "latency");
+	put_latency(w, "ttft_ms", &s->ttft);
+	put_latency(w, "itl_ms", &s->itl);
+	put_latency(w, "tpot_ms", &s->tpot);
+	put_latency(w, "e2e_ms", &s->e2e);
+	put_latency(w, "ttft_from_schedule_ms", &s->ttft_sched);
+	put_latency(w, "e2e_from_schedule_ms", &s->e2e_sched);
+	jsonw_end_object(w);
+	jsonw_object(w, "flops");
+	put_quantity(w, "prefill", &s->flops_prefill);
+	put_quantity(w, "decode", &s->flops_decode);
+	put_quantity(w, "total", &s->flops_total);
+	put_quantity(w, "mfu", &s->mfu);
+	jsonw_end_object(w);
+}
+
+static void put_meters(struct jsonw *w, const struct run_record *r, const struct summary *s)
+{
+	jsonw_object(w, "meters");
+	jsonw_array(w, "sources");
+	for (size_t i = 0; i < r->samples.n_status; i++) {
+		const struct meter_status *m = &r->samples.status[i];
+
+		jsonw_object(w, NULL);
+		jsonw_str(w, "meter", m->meter);
+		jsonw_str(w, "device", m->device[0] ? m->device : NULL);
+		jsonw_bool(w, "usable", m->usable);
+		jsonw_str(w, "reason", m->reason[0] ? m->reason : NULL);
+		jsonw_str(w, "fix", m->fix[0] ? m->fix : NULL);
+		jsonw_end_object(w);
+	}
+	jsonw_end_array(w);
+	put_quantity(w, "self_cpu_share", &s->self_cpu_share);
+	jsonw_f64(w, "late_p99_ms", s->meter_late_p99_ms);
+	jsonw_end_object(w);
+}
+
+static void put_phases(struct jsonw *w, const struct run_record *r)
+{
+	jsonw_array(w, "phases");
+	for (size_t i = 0; i < r->n_phases; i++) {
+		jsonw_object(w, NULL);
+		jsonw_str(w, "phase", run_phase_name(r->phases[i].phase));
+		jsonw_i64(w, "start_ns", r->phases[i].t_start_ns);
+		jsonw_i64(w, "end_ns", r->phases[i].t_end_ns);
+		jsonw_end_object(w);
+	}
+	jsonw_end_array(w);
+	jsonw_object(w, "warmup");
+	jsonw_bool(w, "enabled", r->warmup.enabled);
+	jsonw_bool(w, "converged", r->warmup.converged);
+	jsonw_u64(w, "iterations", r->warmup.n);
+	jsonw_f64(w, "final_cv", r->warmup.enabled ? r->warmup.final_cv : NAN);
+	jsonw_f64(w, "target_cv", r->warmup.target_cv);
+	jsonw_end_object(w);
+}
+
+static void put_provenance(struct jsonw *w, const struct run_record *r)
+{
+	jsonw_object(w, "provenance");
+	jsonw_str(w, "lem_version", LEM_VERSION);
+	jsonw_str(w, "config_path", r->config_path);
+	jsonw_str(w, "prompts_sha256", r->prompts_hash);
+	put_json(w, "effective_config", r->config_json);
+	put_json(w, "parameters", r->provenance_json);
+	put_json(w, "cli_overrides", r->cli_overrides_json);
+	jsonw_end_object(w);
+}
+
+void result_json(const struct run_record *r, const struct summary *sum, struct str *out)
+{
+	struct jsonw w;
+
+	jsonw_init(&w, out, 2);
+	jsonw_object(&w, NULL);
+	jsonw_str(&w, "schema", "lem.result/1");
+	jsonw_str(&w, "run_id", r->run_id);
+	jsonw_str(&w, "config_name", r->config_name);
+	jsonw_str(&w, "config_hash", r->config_hash);
+	jsonw_str(&w, "status", run_status_name(r->status));
+	put_json(&w, "error", r->error_json);
+	put_verdict(&w, &sum->verdict);
+	put_time(&w, "started", r->wall_start_ns);
+	put_time(&w, "ended", r->wall_start_ns + (r->t_end_ns - r->t_start_ns));
+	put_engine(&w, r);
+	put_model(&w, r);
+	put_gpus(&w, &r->binding);
+	put_window(&w, r, sum);
+	put_energy(&w, sum);
+	put_speed(&w, sum);
+	put_meters(&w, r, sum);
+	put_phases(&w, r);
+	put_json(&w, "environment", r->environment_json);
+	put_provenance(&w, r);
+	jsonw_array(&w, "notes");
+	for (size_t i = 0; i < r->n_notes; i++)
+		jsonw_str(&w, NULL, r->notes[i]);
+	jsonw_end_array(&w);
+	jsonw_end_object(&w);
+	str_addc(out, '\n');
+}

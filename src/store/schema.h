@@ -1,0 +1,27 @@
+/*
+ * schema.h — the tables of lem.sqlite. Raw records and what is computed from them stand apart: a
+ * summary can be rebuilt from its record at any time, a record is never changed.
+ */
+#ifndef LEM_STORE_SCHEMA_H
+#define LEM_STORE_SCHEMA_H
+
+enum { STORE_SCHEMA_VERSION = 1 };
+
+#define STORE_SCHEMA_SQL                                          \
+	"CREATE TABLE runs("                                      \
+	" run_id TEXT PRIMARY KEY,"                               \
+	" config_name TEXT NOT NULL, config_hash TEXT,"           \
+	" engine TEXT, model TEXT, weights TEXT,"                 \
+	" status TEXT NOT NULL,"                                  \
+	" wall_start_ns INTEGER NOT NULL,"                        \
+	" record BLOB NOT NULL);" /* zstd of codec.c's bytes */   \
+	"CREATE TABLE summaries("                                 \
+	" run_id TEXT PRIMARY KEY REFERENCES runs(run_id),"       \
+	" verdict TEXT NOT NULL,"                                 \
+	" output_tokens_per_s REAL, j_per_output_token REAL,"     \
+	" energy_scope TEXT, lem_version TEXT NOT NULL,"          \
+	" result TEXT NOT NULL);" /* the lem.result/1 document */ \
+	"CREATE INDEX runs_by_time ON runs(wall_start_ns);"       \
+	"PRAGMA user_version = 1;"
+
+#endif
