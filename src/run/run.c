@@ -61,25 +61,33 @@ static int baseline(struct life *l, enum run_phase phase, struct lem_error *err)
 	return life_idle(l, clock_now_ns() + ns, err);
 }
 
+static void prefer(int64_t *field, int64_t reported)
+{
+	if (reported > 0)
+		*field = reported;
+}
+
+/* The engine's word counts for what it reports; the rest stays as the file's header says. */
 static void take_loaded(struct life *l, const struct worker_loaded *w)
 {
 	struct run_record *r = l->rec;
-	struct model_shape file = r->shape;
+	struct model_shape *s = &r->shape;
 
 	r->engine_version = w->engine_version;
 	r->engine_build_json = w->engine_json;
-	r->shape = w->shape;
-	/* What the worker does not report stays as the file says. */
-	r->shape.gated_mlp = file.gated_mlp;
-	r->shape.tied_embeddings = file.tied_embeddings;
-	r->shape.n_expert = file.n_expert;
-	r->shape.n_expert_used = file.n_expert_used;
-	r->shape.n_ff_expert = file.n_ff_expert;
-	if (!r->shape.n_ff)
-		r->shape.n_ff = file.n_ff;
-	if (!r->shape.head_dim)
-		r->shape.head_dim = file.head_dim;
-	if (r->shape.weights != file.weights)
+	prefer(&s->n_layer, w->shape.n_layer);
+	prefer(&s->n_embd, w->shape.n_embd);
+	prefer(&s->n_ff, w->shape.n_ff);
+	prefer(&s->n_head, w->shape.n_head);
+	prefer(&s->n_head_kv, w->shape.n_head_kv);
+	prefer(&s->head_dim, w->shape.head_dim);
+	prefer(&s->n_vocab, w->shape.n_vocab);
+	prefer(&s->n_ctx_train, w->shape.n_ctx_train);
+	prefer(&s->n_params, w->shape.n_params);
+	s->has_tokenizer = w->shape.has_tokenizer;
+	if (w->shape.quant[0])
+		lem_strlcpy(s->quant, w->shape.quant, sizeof(s->quant));
+	if (w->shape.weights != s->weights)
 		run_record_note(
 			r, "the engine and the file disagree on whether the weights are synthetic");
 }

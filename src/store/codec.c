@@ -82,12 +82,21 @@ static void *array(struct codec *c, void *at, size_t n, size_t size)
 	return c->decoding ? (n ? lem_calloc(n, size) : NULL) : at;
 }
 
+/* A field added to a struct must be added here; the sizes make that known (x86-64 and AArch64). */
+_Static_assert(sizeof(struct model_shape) == 312, "visit the new field of struct model_shape");
+_Static_assert(sizeof(struct gpu_ref) == 304, "visit the new field of struct gpu_ref");
+_Static_assert(sizeof(struct request_record) == 120,
+	       "visit the new field of struct request_record");
+_Static_assert(sizeof(struct step_record) == 40, "visit the new field of struct step_record");
+
 static void shape(struct codec *c, struct model_shape *s)
 {
-	int64_t *numbers[] = {&s->n_layer,   &s->n_embd,        &s->n_ff,        &s->n_head,
-			      &s->n_head_kv, &s->head_dim,      &s->n_vocab,     &s->n_ctx_train,
-			      &s->n_expert,  &s->n_expert_used, &s->n_ff_expert, &s->quant_block,
-			      &s->n_params};
+	int64_t *numbers[] = {&s->n_layer,       &s->n_embd,      &s->n_ff,
+			      &s->n_head,        &s->n_head_kv,   &s->head_dim,
+			      &s->n_vocab,       &s->n_ctx_train, &s->n_expert,
+			      &s->n_expert_used, &s->n_ff_expert, &s->n_ff_shared,
+			      &s->n_layer_dense, &s->n_swa,       &s->n_layer_full,
+			      &s->quant_block,   &s->n_params};
 
 	chars(c, s->architecture, sizeof(s->architecture));
 	chars(c, s->name, sizeof(s->name));
