@@ -1,5 +1,6 @@
 #include "base/error.h"
 
+static void put(char *dst, size_t size, const char *fmt, va_list ap) _printf_(3, 0);
 static void put(char *dst, size_t size, const char *fmt, va_list ap)
 {
 	vsnprintf(dst, size, fmt, ap);

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/num.h"
+#include "gpu/id.h"
 #include "run/life.h"
 #include "weights/weights.h"
 
@@ -39,6 +40,32 @@ static int find_model(struct life *l, struct lem_error *err)
 	r->model_name = arena_strdup(&r->arena, l->e->model_name);
 	r->model_path = arena_strdup(&r->arena, l->model_path);
 	r->model_sha256 = arena_strdup(&r->arena, hex);
+	return 0;
+}
+
+/* gpus: of the config → UUIDs, once; everything later goes by them. */
+static int bind_gpus(struct life *l, struct lem_error *err)
+{
+	_cleanup_gpu_inventory_ struct gpu_inventory inv = {0};
+	_cleanup_arena_ struct arena a = ARENA_INIT;
+	struct gpu_binding b = {0};
+	struct run_record *r = l->rec;
+	int rc;
+
+	lem_strlcpy(r->binding.path, l->e->gpus.n ? "process" : "none", sizeof(r->binding.path));
+	if (l->e->gpus.n == 0)
+		return 0;
+	rc = gpu_inventory_read(&inv, err);
+	if (rc >= 0)
+		rc = gpu_resolve(&inv, l->e->gpus.at, l->e->gpus.n, getenv("CUDA_VISIBLE_DEVICES"),
+				 &a, &b, err);
+	if (rc < 0) {
+		err->code = LEM_E_REFUSED;
+		return rc;
+	}
+	r->binding.n = b.n;
+	r->binding.gpus = lem_calloc(b.n, sizeof(*b.gpus));
+	memcpy(r->binding.gpus, b.gpus, b.n * sizeof(*b.gpus));
 	return 0;
 }
 
@@ -128,8 +155,8 @@ int life_preflight(struct life *l, struct lem_error *err)
 	l->batch = l->e->streaming ? 1 : (size_t)l->e->llamacpp.batch_size;
 	l->forced_tokens = forced_tokens(l->e);
 	if ((rc = find_engine(l, err)) < 0 || (rc = prompts_load(l->e, &l->prompts, err)) < 0 ||
-	    (rc = find_model(l, err)) < 0 || (rc = check_prompts(l, err)) < 0 ||
-	    (rc = make_spec(l, err)) < 0)
+	    (rc = bind_gpus(l, err)) < 0 || (rc = find_model(l, err)) < 0 ||
+	    (rc = check_prompts(l, err)) < 0 || (rc = make_spec(l, err)) < 0)
 		return rc;
 	return check_memory(l, err);
 }

@@ -12,6 +12,8 @@ struct codec {
 
 static void raw(struct codec *c, void *field, size_t n)
 {
+	if (n == 0)
+		return; /* an absent column has no address */
 	if (!c->decoding) {
 		str_addn(c->out, field, n);
 	} else if (c->bad || (size_t)(c->end - c->p) < n) {
