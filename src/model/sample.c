@@ -14,6 +14,7 @@ const char *signal_name(enum signal s)
 		[SIGNAL_UTIL_GPU_PCT] = "util_gpu_pct",
 		[SIGNAL_MEMORY_USED_BYTES] = "memory_used_bytes",
 		[SIGNAL_CPU_TIME_NS] = "cpu_time_ns",
+		[SIGNAL_POWER_LIMIT_MW] = "power_limit_mw",
 	};
 
 	return (unsigned)s < SIGNAL_COUNT ? names[s] : "unknown";

@@ -19,6 +19,7 @@ enum signal {
 	SIGNAL_UTIL_GPU_PCT,
 	SIGNAL_MEMORY_USED_BYTES,
 	SIGNAL_CPU_TIME_NS,       /* cumulative CPU time of `device` (lem itself, or the engine's tree) */
+	SIGNAL_POWER_LIMIT_MW,    /* enforced limit; a power far above it cannot be true */
 	SIGNAL_COUNT
 };
 

@@ -1,0 +1,171 @@
+#include "energy/edges.h"
+
+#include "energy/grid.h"
+
+/* RAPL is refreshed about every millisecond, jittered and without a time stamp (energy.md 4). */
+#define CONTINUOUS_REFRESH_NS NS_PER_MS
+
+struct reading {
+	int64_t begin_ns, end_ns, value;
+};
+
+bool edges_is_stepping(enum domain d)
+{
+	return d == DOMAIN_GPU;
+}
+
+/* The good reads up to the first fall of the value. */
+static size_t collect(const struct series *s, struct reading *out)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n; i++) {
+		if (!s->ok[i])
+			continue;
+		if (n && s->value[i] < out[n - 1].value)
+			break;
+		out[n++] = (struct reading){s->t_begin_ns[i], s->t_end_ns[i], s->value[i]};
+	}
+	return n;
+}
+
+static size_t find_brackets(const struct reading *r, size_t n, struct bracket *out)
+{
+	size_t k = 0;
+	bool dense = false; /* since the last bracket no step can have been missed */
+
+	for (size_t i = 1; i < n; i++) {
+		dense = dense && r[i].end_ns - r[i - 1].begin_ns <= GRID_TIGHT_NS;
+		if (r[i].value == r[i - 1].value)
+			continue;
+		out[k++] = (struct bracket){r[i - 1].begin_ns, r[i].end_ns, dense};
+		dense = true;
+	}
+	return k;
+}
+
+static void add_knot(struct edges *e, int64_t t_ns, int64_t half_ns, int64_t value)
+{
+	struct knot *last = e->n ? &e->knots[e->n - 1] : NULL;
+
+	if (last && t_ns <= last->t_ns)
+		return;
+	e->knots[e->n++] = (struct knot){t_ns, half_ns, value};
+}
+
+static void continuous_knots(const struct reading *r, size_t n, struct edges *e)
+{
+	for (size_t i = 0; i < n; i++) {
+		int64_t half_ns = (r[i].end_ns - r[i].begin_ns) / 2;
+
+		add_knot(e, r[i].begin_ns + half_ns, half_ns + CONTINUOUS_REFRESH_NS, r[i].value);
+	}
+}
+
+static void bracket_knots(const struct reading *r, size_t n, struct edges *e)
+{
+	for (size_t i = 1; i < n; i++) {
+		int64_t half_ns = (r[i].end_ns - r[i - 1].begin_ns) / 2;
+
+		if (r[i].value != r[i - 1].value)
+			add_knot(e, r[i - 1].begin_ns + half_ns, half_ns, r[i].value);
+	}
+}
+
+/*
+ * The step to which reading i belongs, or false when it was taken so close to a step that it might
+ * belong to either and the neighbouring reads do not tell.
+ */
+static bool step_of(const struct grid *g, const struct reading *r, size_t n, size_t i, int64_t *ret)
+{
+	int64_t k = grid_floor(g, r[i].begin_ns + (r[i].end_ns - r[i].begin_ns) / 2);
+	bool low = r[i].begin_ns - grid_time_ns(g, k) < g->half_ns;
+	bool high = grid_time_ns(g, k + 1) - r[i].end_ns < g->half_ns;
+
+	if (low && high)
+		return false;
+	/* Changed within one period before: the step just before this read is in it. */
+	if (low && !(i > 0 && r[i].value != r[i - 1].value &&
+		     grid_time_ns(g, k - 1) + g->half_ns < r[i - 1].begin_ns))
+		return false;
+	/* Changes within one period after: the step just after this read is not in it. */
+	if (high && !(i + 1 < n && r[i].value != r[i + 1].value &&
+		      r[i + 1].end_ns < grid_time_ns(g, k + 2) - g->half_ns))
+		return false;
+	*ret = k;
+	return true;
+}
+
+static void grid_knots(const struct grid *g, const struct reading *r, size_t n, struct edges *e)
+{
+	int64_t last_k = INT64_MIN, k;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!step_of(g, r, n, i, &k) || k <= last_k)
+			continue;
+		last_k = k;
+		add_knot(e, grid_time_ns(g, k), g->half_ns, r[i].value);
+	}
+}
+
+/* Without a grid: the typical distance of changes, which is at least the period. */
+static double typical_gap(const struct edges *e)
+{
+	if (e->n < 2)
+		return 0;
+	return (double)(e->knots[e->n - 1].t_ns - e->knots[0].t_ns) / (double)(e->n - 1);
+}
+
+bool edges_find(const struct series *s, struct edges *ret)
+{
+	_cleanup_free_ struct reading *r = lem_calloc(s->n + 1, sizeof(*r));
+	_cleanup_free_ struct bracket *b = lem_calloc(s->n + 1, sizeof(*b));
+	size_t n = collect(s, r);
+	struct edges e = {.stepping = edges_is_stepping(s->domain)};
+	struct grid g;
+
+	if (n < 2)
+		return false;
+	e.knots = lem_calloc(n, sizeof(*e.knots));
+	e.first_read_ns = r[0].begin_ns + (r[0].end_ns - r[0].begin_ns) / 2;
+	e.last_read_ns = r[n - 1].begin_ns + (r[n - 1].end_ns - r[n - 1].begin_ns) / 2;
+	if (!e.stepping) {
+		continuous_knots(r, n, &e);
+		e.period_ns = (double)CONTINUOUS_REFRESH_NS;
+	} else {
+		g = grid_fit(b, find_brackets(r, n, b));
+		e.grid = g.known;
+		if (e.grid)
+			grid_knots(&g, r, n, &e);
+		else
+			bracket_knots(r, n, &e);
+		e.period_ns = g.known ? g.period_ns : typical_gap(&e);
+	}
+	if (e.n < 2) {
+		edges_release(&e);
+		return false;
+	}
+	*ret = e;
+	return true;
+}
+
+void edges_release(struct edges *e)
+{
+	free(e->knots);
+	*e = (struct edges){0};
+}
+
+size_t edges_segment(const struct edges *e, int64_t t_ns)
+{
+	size_t lo = 0, hi = e->n - 1; /* the segment lies in [lo, hi) */
+
+	while (hi - lo > 1) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (e->knots[mid].t_ns <= t_ns)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	return lo;
+}

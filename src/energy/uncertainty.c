@@ -1,0 +1,53 @@
+#include "energy/uncertainty.h"
+
+#include <math.h>
+
+/* A step at t holds the energy up to about t - 5 ms on H100; other devices were not probed. */
+#define DELAY_NS (10.0 * NS_PER_MS)
+/* What the grid leaves to each step alone: 1.4 ms standard deviation. */
+#define JITTER_NS (3.0 * NS_PER_MS)
+
+/* W × ns = nJ */
+static double uj(double watts, double ns)
+{
+	return watts * ns / 1e3;
+}
+
+double uncertainty_within_step(double f, double step_ns, double mean_w, double low_w, double high_w)
+{
+	double even = f * mean_w;
+	double most = fmin(f * high_w, mean_w - (1 - f) * low_w);
+	double least = fmax(f * low_w, mean_w - (1 - f) * high_w);
+
+	return uj(fmax(0, fmax(most - even, even - least)), step_ns);
+}
+
+double uncertainty_between(const struct edge *a, const struct edge *b, bool common_grid,
+			   bool stepping)
+{
+	double difference_w = fmax(fabs(a->high_w - b->low_w), fabs(b->high_w - a->low_w));
+	double common = stepping ? uj(difference_w, DELAY_NS) : 0;
+	double alone_a = uj(a->high_w, common_grid ? JITTER_NS : a->half_ns);
+	double alone_b = uj(b->high_w, common_grid ? JITTER_NS : b->half_ns);
+
+	if (common_grid)
+		common += uj(difference_w, fmax(a->half_ns, b->half_ns));
+	return common + sqrt(a->within_uj * a->within_uj + b->within_uj * b->within_uj +
+			     alone_a * alone_a + alone_b * alone_b);
+}
+
+struct quantity uncertainty_sum(const struct quantity *q, size_t n, const char *method)
+{
+	double value = 0, below = 0, above = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!q[i].known)
+			return q[i];
+		value += q[i].value;
+		below += (q[i].value - q[i].low) * (q[i].value - q[i].low);
+		above += (q[i].high - q[i].value) * (q[i].high - q[i].value);
+	}
+	if (n == 0)
+		return quantity_unknown("nothing to sum");
+	return quantity_of(value, value - sqrt(below), value + sqrt(above), method);
+}

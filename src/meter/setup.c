@@ -1,0 +1,177 @@
+#include <math.h>
+
+#include "base/clock.h"
+#include "meter/ops.h"
+
+enum {
+	BYTES_PER_ENTRY = 3 * 8 + 1, /* two stamps, value, ok */
+	SPARE_ENTRIES = 64,          /* the hunt for a counter's phase, last reads */
+};
+
+#define DEFAULT_DURATION_NS (3600 * NS_PER_S)
+#define DEFAULT_COUNTER_HZ  10.0
+
+struct column *meter_add_column(struct meter_setup *su, const char *meter, enum signal signal,
+				enum domain domain, const char *device, double hz)
+{
+	struct column *c = lem_calloc(1, sizeof(*c));
+
+	c->s.signal = signal;
+	c->s.domain = domain;
+	lem_strlcpy(c->s.device, device, sizeof(c->s.device));
+	lem_strlcpy(c->s.meter, meter, sizeof(c->s.meter));
+	c->hz = hz;
+	c->whole = signal == SIGNAL_ENERGY_COUNTER_UJ;
+	c->watts = NAN;
+	*vec_push(&su->columns) = c;
+	return c;
+}
+
+void meter_add_task(struct meter_setup *su, int64_t (*read)(void *, int64_t, bool), void *arg,
+		    int64_t slack_ns)
+{
+	struct meter_task *t = vec_push(&su->tasks);
+
+	t->read = read;
+	t->arg = arg;
+	t->slack_ns = slack_ns;
+}
+
+struct meter_status *meter_add_status(struct meter_setup *su, const char *meter, const char *device,
+				      bool usable, const char *fmt, ...)
+{
+	struct meter_status *st = vec_push(&su->statuses);
+	va_list ap;
+
+	lem_strlcpy(st->meter, meter, sizeof(st->meter));
+	lem_strlcpy(st->device, device, sizeof(st->device));
+	st->usable = usable;
+	va_start(ap, fmt);
+	(void)vsnprintf(st->reason, sizeof(st->reason), fmt, ap);
+	va_end(ap);
+	return st;
+}
+
+void meter_setup_init(struct meter_setup *su, const struct meter_request *req,
+		      const _Atomic pid_t *watched)
+{
+	const char *root = getenv("LEM_SYSFS_ROOT");
+	double hz =
+		req->counter_hz > 0 ? MIN(req->counter_hz, DEFAULT_COUNTER_HZ) : DEFAULT_COUNTER_HZ;
+
+	*su = (struct meter_setup){
+		.req = req,
+		.sysfs_root = root && *root ? root : "/sys",
+		.counter_period_ns = (int64_t)((double)NS_PER_S / hz),
+		.watched = watched,
+	};
+}
+
+static bool is_named(const struct meter_request *req, const char *name)
+{
+	for (const char *const *m = req->meters; m && *m; m++)
+		if (str_eq(*m, name))
+			return true;
+	return false;
+}
+
+/* "self" costs nothing and is part of every record: what the measuring itself took. */
+static bool is_wanted(const struct meter_request *req, const struct meter_ops *ops)
+{
+	if (ops == &meter_self || is_named(req, ops->name))
+		return true;
+	if (ops == &meter_estimate)
+		return req->estimate_watts_per_core > 0;
+	return !ops->on_request && (!req->meters || is_named(req, "auto"));
+}
+
+static void refuse_unknown(struct meter_setup *su)
+{
+	for (const char *const *m = su->req->meters; m && *m; m++) {
+		if (str_eq(*m, "auto") || meter_known(*m))
+			continue;
+		lem_strlcpy(
+			meter_add_status(su, *m, "", false, "there is no meter `%.60s`", *m)->fix,
+			"use auto, nvml, rapl_perf, rapl_powercap or estimate",
+			sizeof(su->statuses.at->fix));
+	}
+}
+
+size_t meter_setup_open(struct meter_setup *su, struct opened_meter opened[METERS_MAX])
+{
+	size_t n = 0;
+
+	for (const struct meter_ops *const *m = meter_registry; *m; m++) {
+		void *state;
+
+		if (!is_wanted(su->req, *m))
+			continue;
+		state = (*m)->open(su);
+		assert(n < METERS_MAX);
+		if (state)
+			opened[n++] = (struct opened_meter){*m, state};
+	}
+	refuse_unknown(su);
+	return n;
+}
+
+static double entries_for(const struct column *c, int64_t duration_ns)
+{
+	return ceil(c->hz * 1.05 * (double)duration_ns / (double)NS_PER_S) + SPARE_ENTRIES;
+}
+
+/* What the columns that may be shortened have to shrink by to keep everything within the budget. */
+static double fit_budget(const struct meter_setup *su, int64_t duration_ns)
+{
+	double whole = 0, rest = 0;
+
+	for (size_t i = 0; i < su->columns.n; i++) {
+		const struct column *c = su->columns.at[i];
+
+		*(c->whole ? &whole : &rest) += entries_for(c, duration_ns) * BYTES_PER_ENTRY;
+	}
+	return rest > 0 ? MIN(1.0, MAX(0.0, METER_BUDGET_BYTES - whole) / rest) : 1.0;
+}
+
+void meter_setup_allocate(struct meter_setup *su)
+{
+	int64_t duration_ns =
+		su->req->max_duration_ns > 0 ? su->req->max_duration_ns : DEFAULT_DURATION_NS;
+	double shrink = fit_budget(su, duration_ns);
+	double most = (double)METER_BUDGET_BYTES / BYTES_PER_ENTRY;
+
+	vec_foreach (&su->columns, p) {
+		struct series *s = &(*p)->s;
+		double want = entries_for(*p, duration_ns) * ((*p)->whole ? 1.0 : shrink);
+
+		/* calloc takes large blocks straight from the kernel: untouched pages stay away. */
+		s->cap = (size_t)MIN(MAX(want, (double)SPARE_ENTRIES), most);
+		s->t_begin_ns = lem_calloc(s->cap, sizeof(*s->t_begin_ns));
+		s->t_end_ns = lem_calloc(s->cap, sizeof(*s->t_end_ns));
+		s->value = lem_calloc(s->cap, sizeof(*s->value));
+		s->ok = lem_calloc(s->cap, sizeof(*s->ok));
+	}
+}
+
+void meter_setup_release(struct meter_setup *su)
+{
+	vec_foreach (&su->columns, p) {
+		struct series *s = &(*p)->s;
+
+		free(s->t_begin_ns);
+		free(s->t_end_ns);
+		free(s->value);
+		free(s->ok);
+		free(*p);
+	}
+	vec_release(&su->columns);
+	vec_release(&su->tasks);
+	vec_release(&su->statuses);
+}
+
+int64_t meter_next_due(int64_t due_ns, int64_t period_ns)
+{
+	int64_t behind = clock_now_ns() - due_ns;
+
+	return due_ns + period_ns * (behind < 0 ? 1 : behind / period_ns + 1);
+}
