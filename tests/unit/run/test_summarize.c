@@ -1,0 +1,260 @@
+#include "run/summarize.h"
+
+#include <math.h>
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+#define assert_near(a, b, tol) assert_true(fabs((double)(a) - (double)(b)) <= (tol))
+#define S                      NS_PER_S
+
+/*
+ * A record with a timeline that can be computed by head: 10 s window, 10 rounds of 1 s. In each
+ * round two requests are prefilled together (100 tokens in 0.2 s) and then decode 8 more tokens
+ * each, a step every 0.1 s.
+ */
+enum { ROUNDS = 10, DECODES = 8, PROMPT = 50 };
+
+static void build(struct run_record *r)
+{
+	run_record_init(r);
+	r->run_id = "test";
+	r->config_name = "test";
+	r->engine_name = "llamacpp";
+	r->status = RUN_COMPLETED;
+	r->window_start_ns = 100 * S;
+	r->window_end_ns = 110 * S;
+	r->t_start_ns = 90 * S;
+	r->t_end_ns = 111 * S;
+	r->warmup = (struct warmup_record){
+		.enabled = true, .converged = true, .final_cv = 0.01, .target_cv = 0.05, .n = 5};
+	r->shape = (struct model_shape){.n_layer = 2,
+					.n_embd = 64,
+					.n_ff = 128,
+					.n_head = 4,
+					.n_head_kv = 4,
+					.head_dim = 16,
+					.n_vocab = 100,
+					.gated_mlp = true};
+	r->requests = lem_calloc(2 * ROUNDS, sizeof(*r->requests));
+	r->token_stamps_ns = lem_calloc(2 * ROUNDS * (DECODES + 1), sizeof(int64_t));
+	r->steps = lem_calloc(ROUNDS * (DECODES + 1), sizeof(*r->steps));
+	for (int k = 0; k < ROUNDS; k++) {
+		int64_t t0 = (100 + k) * S;
+
+		r->steps[r->n_steps++] =
+			(struct step_record){true, t0, t0 + S / 5, 2, 2 * PROMPT + 2, 2 * PROMPT};
+		for (int d = 1; d <= DECODES; d++)
+			r->steps[r->n_steps++] = (struct step_record){
+				false, t0 + S / 5 + (d - 1) * S / 10, t0 + S / 5 + d * S / 10, 2, 2,
+				0};
+		for (int i = 0; i < 2; i++) {
+			struct request_record *q = &r->requests[r->n_requests++];
+
+			*q = (struct request_record){.id = 2 * k + i,
+						     .t_scheduled_ns = 100 * S,
+						     .t_sent_ns = t0,
+						     .t_first_ns = t0 + S / 5,
+						     .t_last_ns = t0 + S,
+						     .input_tokens = PROMPT,
+						     .output_tokens = DECODES + 1,
+						     .first_stamp = r->n_token_stamps,
+						     .finish = "length"};
+			for (int d = 0; d <= DECODES; d++)
+				r->token_stamps_ns[r->n_token_stamps++] = t0 + S / 5 + d * S / 10;
+		}
+	}
+	r->n_requests_asked = 2 * ROUNDS;
+}
+
+static void test_figures(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	summarize(&r, &s);
+	assert_int_equal(s.input_tokens, 1000);
+	assert_int_equal(s.output_tokens, 180);
+	assert_int_equal(s.requests_done, 20);
+	assert_near(s.prefill_tokens_per_s.value, 500, 1e-9);
+	assert_near(s.decode_tokens_per_s.value, 20, 1e-9);
+	assert_near(s.output_tokens_per_s.value, 18, 1e-9);
+	assert_near(s.total_tokens_per_s.value, 118, 1e-9);
+	assert_near(s.requests_per_s.value, 2, 1e-9);
+	assert_near(s.ttft.p50, 200, 1e-9);
+	assert_near(s.itl.p50, 100, 1e-9);
+	assert_int_equal(s.itl.n, 20 * DECODES);
+	assert_near(s.tpot.p99, 100, 1e-9);
+	assert_near(s.e2e.max, 1000, 1e-9);
+	assert_near(s.e2e_sched.max, 10000, 1e-9);
+	assert_near(s.ttft_sched.min, 200, 1e-9);
+	assert_true(s.flops_total.known &&
+		    s.flops_total.value == s.flops_prefill.value + s.flops_decode.value);
+	assert_false(s.mfu.known);
+	run_record_release(&r);
+}
+
+static void test_no_energy_is_null_with_reason(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	r.samples.status = lem_calloc(1, sizeof(*r.samples.status));
+	r.samples.n_status = 1;
+	lem_strlcpy(r.samples.status[0].meter, "rapl_perf", sizeof(r.samples.status[0].meter));
+	lem_strlcpy(r.samples.status[0].reason, "RAPL: no power PMU here",
+		    sizeof(r.samples.status[0].reason));
+	summarize(&r, &s);
+	assert_false(s.cpu_j.known);
+	assert_string_equal(s.cpu_j.reason, "RAPL: no power PMU here");
+	assert_false(s.j_per_output_token.known);
+	assert_non_null(strstr(s.j_per_output_token.reason, "no power PMU"));
+	assert_string_equal(s.energy_scope, "");
+	assert_int_equal(s.verdict.level, VERDICT_VALID);
+	run_record_release(&r);
+}
+
+/* A counter that rises by 50 J every second, read every 100 ms: 500 J in the window, 500/180 J per
+ * output token. */
+static void add_counter(struct run_record *r, enum domain d, const char *device, double watts)
+{
+	struct series *c;
+	size_t n = 200;
+
+	r->samples.series =
+		lem_reallocarray(r->samples.series, r->samples.n_series + 1, sizeof(*c));
+	c = &r->samples.series[r->samples.n_series++];
+	*c = (struct series){.signal = SIGNAL_ENERGY_COUNTER_UJ, .domain = d, .n = n, .cap = n};
+	lem_strlcpy(c->device, device, sizeof(c->device));
+	lem_strlcpy(c->meter, "test", sizeof(c->meter));
+	c->t_begin_ns = lem_calloc(n, 8);
+	c->t_end_ns = lem_calloc(n, 8);
+	c->value = lem_calloc(n, 8);
+	c->ok = lem_calloc(n, 1);
+	for (size_t i = 0; i < n; i++) {
+		c->t_begin_ns[i] = 95 * S + (int64_t)i * S / 10;
+		c->t_end_ns[i] = c->t_begin_ns[i] + 1000;
+		c->value[i] = (int64_t)(watts * 1e6 * (double)i / 10);
+		c->ok[i] = 1;
+	}
+}
+
+static void test_cpu_energy_per_token(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	add_counter(&r, DOMAIN_CPU_PACKAGE, "package-0", 50);
+	summarize(&r, &s);
+	assert_true(s.cpu_j.known);
+	assert_near(s.cpu_j.value, 500, 5);
+	assert_string_equal(s.energy_scope, "cpu");
+	assert_near(s.j_per_output_token.value, 500.0 / 180, 0.05);
+	assert_true(s.cpu_j.low <= 500 && 500 <= s.cpu_j.high);
+	run_record_release(&r);
+}
+
+static void test_estimate_is_never_mixed(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	add_counter(&r, DOMAIN_CPU_PACKAGE, "package-0", 50);
+	add_counter(&r, DOMAIN_CPU_ESTIMATE, "engine", 30);
+	summarize(&r, &s);
+	assert_string_equal(s.energy_scope, "cpu");
+	assert_near(s.j_per_output_token.value, 500.0 / 180, 0.05);
+	run_record_release(&r);
+}
+
+static bool has_reason(const struct summary *s, const char *part)
+{
+	for (size_t i = 0; i < s->verdict.n_reasons; i++)
+		if (strstr(s->verdict.reasons[i], part))
+			return true;
+	return false;
+}
+
+static void test_verdicts(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	r.warmup.converged = false;
+	summarize(&r, &s);
+	assert_int_equal(s.verdict.level, VERDICT_SUSPECT);
+	assert_true(has_reason(&s, "warm-up did not settle"));
+
+	r.window_end_ns = 103 * S;
+	r.n_requests_asked = 25;
+	summarize(&r, &s);
+	assert_int_equal(s.verdict.level, VERDICT_INVALID);
+	assert_true(has_reason(&s, "5 of 25 requests were not answered"));
+	assert_non_null(strstr(s.verdict.reasons[0], "not answered")); /* the gravest first */
+	assert_true(has_reason(&s, "shorter than 5 s"));
+
+	run_record_note(&r, "worker_faults: %d", 3);
+	summarize(&r, &s);
+	assert_true(has_reason(&s, "3 faults"));
+
+	r.status = RUN_INTERRUPTED;
+	summarize(&r, &s);
+	assert_true(has_reason(&s, "interrupted"));
+	run_record_release(&r);
+}
+
+static void test_mixed_steps_have_no_split(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	r.steps[3].n_prefill = 10; /* a decode step that also computes a prompt */
+	summarize(&r, &s);
+	assert_false(s.decode_tokens_per_s.known);
+	assert_non_null(strstr(s.decode_tokens_per_s.reason, "share steps"));
+	assert_true(s.output_tokens_per_s.known);
+	run_record_release(&r);
+}
+
+static void test_empty_record(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	run_record_init(&r);
+	r.status = RUN_FAILED;
+	summarize(&r, &s);
+	assert_int_equal(s.verdict.level, VERDICT_INVALID);
+	assert_int_equal(s.ttft.n, 0);
+	assert_false(s.output_tokens_per_s.known);
+	assert_false(s.flops_total.known && s.flops_total.value != 0);
+	run_record_release(&r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_figures),
+		cmocka_unit_test(test_no_energy_is_null_with_reason),
+		cmocka_unit_test(test_cpu_energy_per_token),
+		cmocka_unit_test(test_estimate_is_never_mixed),
+		cmocka_unit_test(test_verdicts),
+		cmocka_unit_test(test_mixed_steps_have_no_split),
+		cmocka_unit_test(test_empty_record),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
