@@ -4,6 +4,8 @@
 
 #include <cmocka.h>
 
+#include "base/str.h"
+
 /* Two requests, one prefill step of 6 prompt tokens that gives both their first token, two decode
  * steps. */
 #define STEP1                                                                            \
