@@ -35,4 +35,7 @@ struct model_shape {
 	enum weights_kind weights;
 };
 
+/* n_params, or when that is 0 the count that follows from the sizes; 0 when they are not known. */
+int64_t model_shape_params(const struct model_shape *s);
+
 #endif

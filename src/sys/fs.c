@@ -46,7 +46,7 @@ static int write_all(int fd, const char *p, size_t n)
 	return 0;
 }
 
-static void sync_parent(const char *path)
+void fs_sync_parent(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	_cleanup_free_ char *dir =
@@ -71,7 +71,7 @@ int fs_write_atomic(const char *path, const void *bytes, size_t n, struct lem_er
 		unlink(tmp);
 		return lem_fail_errno(err, saved, "cannot write %s", path);
 	}
-	sync_parent(path);
+	fs_sync_parent(path);
 	return 0;
 }
 

@@ -12,6 +12,8 @@ int fs_read_file(const char *path, size_t max_bytes, struct str *out, struct lem
 /* Temporary file beside path, fsync, rename, fsync of the folder: old or new content, never a part.
  */
 int fs_write_atomic(const char *path, const void *bytes, size_t n, struct lem_error *err);
+/* Makes a rename or creation of path survive a power cut, where the file system can. */
+void fs_sync_parent(const char *path);
 int fs_mkdirs(const char *path, struct lem_error *err); /* like mkdir -p */
 bool fs_exists(const char *path);
 bool fs_is_dir(const char *path);

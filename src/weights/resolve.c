@@ -81,10 +81,11 @@ static char *synthetic_path(const struct model_shape *s, const char *label, cons
 {
 	_cleanup_free_ char *cache = fs_cache_dir();
 	_cleanup_free_ char *what = lem_asprintf(
-		"writer 1|%s|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64
-		"|%" PRId64 "|%" PRId64 "|%d|%s|%" PRIu64 "|%s",
+		"writer 2|%s|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64
+		"|%" PRId64 "|%" PRId64 "|%" PRId64 "|%d|%s|%" PRIu64 "|%s",
 		s->architecture, s->n_layer, s->n_embd, s->n_ff, s->n_head, s->n_head_kv,
-		s->head_dim, s->n_vocab, s->n_ctx_train, s->tied_embeddings, quant, seed, s->name);
+		s->head_dim, s->n_vocab, s->n_ctx_train, s->n_swa, s->tied_embeddings, quant, seed,
+		s->name);
 	char hex[DIGEST_HEX_SIZE], slug[48];
 	size_t n = 0;
 

@@ -48,6 +48,8 @@ static const struct {
 	  .head_dim = 256,
 	  .n_vocab = 262144,
 	  .n_ctx_train = 32768,
+	  .n_swa = 512,
+	  .n_layer_full = 3,
 	  .tied_embeddings = true}},
 };
 
