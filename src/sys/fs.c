@@ -1,7 +1,10 @@
 #include "sys/fs.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+
+#include "base/clock.h"
 
 int fs_read_file(const char *path, size_t max_bytes, struct str *out, struct lem_error *err)
 {
@@ -92,6 +95,36 @@ int fs_mkdirs(const char *path, struct lem_error *err)
 	if (!fs_is_dir(p))
 		return lem_fail(err, LEM_E_IO, "%s exists and is not a folder", p);
 	return 0;
+}
+
+static int make_parent(const char *path, struct lem_error *err)
+{
+	const char *slash = strrchr(path, '/');
+	_cleanup_free_ char *dir = slash ? lem_strndup(path, (size_t)(slash - path)) : NULL;
+
+	return dir && *dir ? fs_mkdirs(dir, err) : 0;
+}
+
+/* Asked again and again instead of waiting in flock, so that the caller can stop it. */
+int fs_lock(const char *path, bool (*keep_waiting)(void *arg), void *arg, struct lem_error *err)
+{
+	_cleanup_fd_ int fd = -1;
+	int r = make_parent(path, err);
+
+	if (r < 0)
+		return r;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+	if (fd < 0)
+		return lem_fail_errno(err, errno, "cannot create the lock file %s", path);
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return lem_fail_errno(err, errno, "cannot lock %s", path);
+		if (keep_waiting && !keep_waiting(arg))
+			return lem_fail(err, LEM_E_INTERRUPTED,
+					"interrupted while another process held %s", path);
+		clock_sleep_until_ns(clock_now_ns() + NS_PER_S / 10);
+	}
+	return steal_fd(&fd);
 }
 
 bool fs_exists(const char *path)

@@ -15,6 +15,10 @@ int fs_write_atomic(const char *path, const void *bytes, size_t n, struct lem_er
 /* Makes a rename or creation of path survive a power cut, where the file system can. */
 void fs_sync_parent(const char *path);
 int fs_mkdirs(const char *path, struct lem_error *err); /* like mkdir -p */
+/* Takes the lock file path (made, with its folders, when absent) for this process alone and gives
+ * its descriptor; closing that lets go. While another has it, keep_waiting is asked ten times a
+ * second: false gives up with LEM_E_INTERRUPTED. NULL waits without end. */
+int fs_lock(const char *path, bool (*keep_waiting)(void *arg), void *arg, struct lem_error *err);
 bool fs_exists(const char *path);
 bool fs_is_dir(const char *path);
 bool fs_is_executable(const char *path);

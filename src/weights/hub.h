@@ -10,4 +10,7 @@
  * names another hub, HF_TOKEN is sent to that host only, HF_HUB_OFFLINE=1 uses the cache alone. */
 int hub_fetch(const struct weights_request *q, char **ret_path, struct lem_error *err);
 
+/* The path in the cache when the name says which file and it is there already; else NULL. */
+char *hub_cached(const char *model_name);
+
 #endif

@@ -1,6 +1,4 @@
-#include <fcntl.h>
 #include <limits.h>
-#include <sys/file.h>
 
 #include "base/digest.h"
 #include "sys/fs.h"
@@ -37,23 +35,24 @@ static int synthetic_shape(const char *name, const char *base_dir, struct model_
 	if (r < 0)
 		return r;
 	ret->weights = WEIGHTS_SYNTHETIC;
+	ret->n_params = model_shape_params(ret);
 	snprintf(ret->name, sizeof(ret->name), "synthetic %.70s", name);
 	return 0;
 }
 
-/* "synthetic:SHAPE[:QUANT]" */
-static int split_synthetic(const char *model, const char *quant, char *name, size_t size,
-			   const char **ret_quant)
+/* "synthetic:SHAPE[:QUANT]"; SHAPE may be a path with colons of its own. */
+static void split_synthetic(const char *model, const char *quant, char *name, size_t size,
+			    const char **ret_quant)
 {
 	const char *rest = model + strlen("synthetic:"), *colon = strrchr(rest, ':');
 
 	lem_strlcpy(name, rest, size);
 	*ret_quant = quant ? quant : "q8_0";
-	if (colon && (size_t)(colon - rest) < size) {
+	if (colon && !strchr(colon, '/') && !str_ends(colon, ".json") &&
+	    (size_t)(colon - rest) < size) {
 		name[colon - rest] = '\0';
 		*ret_quant = colon + 1;
 	}
-	return 0;
 }
 
 int weights_local_shape(const char *model_name, const char *base_dir, struct model_shape *ret,
@@ -67,6 +66,12 @@ int weights_local_shape(const char *model_name, const char *base_dir, struct mod
 	if (str_starts(model_name, "synthetic:")) {
 		split_synthetic(model_name, NULL, name, sizeof(name), &quant);
 		return synthetic_shape(name, base_dir, ret, err);
+	}
+	if (str_starts(model_name, "hf:")) {
+		_cleanup_free_ char *cached = hub_cached(model_name);
+
+		if (cached)
+			return gguf_read_shape(cached, ret, err);
 	}
 	if (fs_is_dir(path) && fs_exists(inside))
 		return hf_config_read_shape(inside, ret, err);
@@ -100,23 +105,12 @@ static char *synthetic_path(const struct model_shape *s, const char *label, cons
 	return lem_asprintf("%s/models/synthetic-%s-%s-%.12s.gguf", cache, slug, quant, hex);
 }
 
-/* One maker at a time; the others wait and then find the file. Released when the descriptor closes.
- */
-static int lock_for(const char *path, struct lem_error *err)
+static bool keep_waiting(void *arg)
 {
-	_cleanup_free_ char *lock = lem_asprintf("%s.lock", path);
-	_cleanup_free_ char *dir = lem_strdup(path);
-	int fd;
+	const struct weights_request *q = arg;
 
-	*strrchr(dir, '/') = '\0';
-	if (fs_mkdirs(dir, err) < 0)
-		return -LEM_E_IO;
-	fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-	if (fd < 0)
-		return lem_fail_errno(err, errno, "cannot create %s", lock);
-	while (flock(fd, LOCK_EX) < 0 && errno == EINTR)
-		;
-	return fd;
+	return !q->progress ||
+	       q->progress(q->progress_arg, "waiting for another lem that makes this model", 0, 0);
 }
 
 static int resolve_synthetic(const struct weights_request *q, char **ret_path,
@@ -132,7 +126,10 @@ static int resolve_synthetic(const struct weights_request *q, char **ret_path,
 	if (r < 0)
 		return r;
 	_cleanup_free_ char *path = synthetic_path(&shape, name, quant, q->seed);
-	_cleanup_fd_ int lock = lock_for(path, err);
+	_cleanup_free_ char *lock_path = lem_asprintf("%s.lock", path);
+	struct weights_request waiter = *q;
+	/* one maker at a time; the others wait and then find the file */
+	_cleanup_fd_ int lock = fs_lock(lock_path, keep_waiting, &waiter, err);
 
 	if (lock < 0)
 		return lock;
