@@ -1,8 +1,9 @@
 /*
- * config.h — one experiment, as its file says it: bound, defaulted, checked. Plain data in an arena.
- * Field names are the YAML keys. `maybe_*` is a value that may be null ("not written, and no
+ * config.h — one experiment, as its file says it: bound, defaulted, checked. Plain data in an
+ * arena. Field names are the YAML keys. `maybe_*` is a value that may be null ("not written, and no
  * default"). Which fields exist, their ranges, defaults and help stand once, in the option tables
- * (config/options_*.c); binding, `lem config show|schema|reference` and "did you mean" all read them.
+ * (config/options_*.c); binding, `lem config show|schema|reference` and "did you mean" all read
+ * them.
  */
 #ifndef LEM_CONFIG_CONFIG_H
 #define LEM_CONFIG_CONFIG_H
@@ -29,6 +30,11 @@ struct maybe_i64 {
 struct maybe_f64 {
 	bool set;
 	double v;
+};
+
+struct f64_list {
+	double *at;
+	size_t n;
 };
 
 struct str_list {
@@ -67,8 +73,8 @@ enum prompts_type { PROMPTS_FILE, PROMPTS_HUGGINGFACE, PROMPTS_SYNTHETIC };
 struct prompts_config {
 	bool present;
 	enum prompts_type type;
-	const char *path;                                   /* file */
-	const char *dataset, *split, *subset, *column;      /* huggingface */
+	const char *path;                              /* file */
+	const char *dataset, *split, *subset, *column; /* huggingface */
 	struct maybe_i64 sample_size;
 	bool shuffle;
 	int64_t seed;
@@ -121,8 +127,10 @@ struct window_config {
 };
 
 struct energy_config {
-	struct str_list meters; /* "auto" or names: nvml, rapl_perf, rapl_powercap, estimate, replay */
-	struct maybe_f64 estimate_watts_per_core; /* asks for the estimate meter; labelled everywhere */
+	struct str_list
+		meters; /* "auto" or names: nvml, rapl_perf, rapl_powercap, estimate, replay */
+	struct maybe_f64
+		estimate_watts_per_core; /* asks for the estimate meter; labelled everywhere */
 	double counter_hz;
 };
 
@@ -180,8 +188,9 @@ struct vllm_config {
 	struct maybe_i64 max_num_batched_tokens;
 	double gpu_memory_utilization;
 	double swap_space, cpu_offload_gb;
-	struct maybe_i64 tensor_parallel_size; /* unset = `auto` = all of gpus; default 1 */
-	bool tensor_parallel_auto;
+	struct maybe_i64
+		tensor_parallel_size; /* default 1; `auto` is resolved to what gpus leaves */
+	bool tensor_parallel_auto;    /* was written as `auto` */
 	int64_t pipeline_parallel_size, data_parallel_size;
 	bool enable_expert_parallel;
 	const char *distributed_backend;
@@ -244,9 +253,9 @@ struct llamacpp_config {
 	int64_t n_batch, n_ubatch;
 	struct maybe_i64 n_gpu_layers; /* unset: all when gpus is not empty, else 0 */
 	int64_t main_gpu;
-	const char *split_mode; /* none, layer, row */
-	struct kv_list tensor_split;
-	const char *flash_attn; /* auto, on, off */
+	const char *split_mode;       /* none, layer, row */
+	struct f64_list tensor_split; /* share of each GPU; empty: by free memory */
+	const char *flash_attn;       /* auto, on, off */
 	const char *cache_type_k, *cache_type_v;
 	bool mmap, mlock;
 	double min_p;
@@ -258,12 +267,13 @@ struct openai_config {
 	bool present;
 	const char *url, *api_key_env, *endpoint; /* endpoint: completions | chat */
 	bool tls_verify;
+	struct kv_list extra_body; /* added to every request */
 };
 
 struct experiment {
 	/* where it came from */
-	const char *path;      /* of the file, NULL for none */
-	const char *root_dir;  /* `_extends` and relative paths stay below it */
+	const char *path;     /* of the file, NULL for none */
+	const char *root_dir; /* `_extends` and relative paths stay below it */
 
 	const char *schema_version, *config_name, *model_name, *adapter;
 	int64_t max_input_tokens, max_output_tokens, min_output_tokens;
@@ -271,7 +281,8 @@ struct experiment {
 	bool save_outputs;
 	struct dataset_config dataset;
 	struct prompts_config prompts;
-	struct str_list gpus; /* as written: "0", "GPU-…", "MIG-…", "0000:65:00.0", "host:2"; n 0 = CPU */
+	struct str_list
+		gpus; /* as written: "0", "GPU-…", "MIG-…", "0000:65:00.0", "host:2"; n 0 = CPU */
 	enum precision fp_precision;
 	struct decoder_config decoder;
 	struct traffic_config traffic;

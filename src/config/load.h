@@ -18,10 +18,12 @@ enum severity { SEVERITY_INFO, SEVERITY_WARNING, SEVERITY_ERROR };
 /* Text form: "file:line:col: error CODE field: message" and "  hint: suggestion". */
 struct finding {
 	enum severity severity;
-	const char *code;  /* stable: "C01" unknown key …, "R10" … of the routing catalogue */
-	const char *field; /* dotted path */
-	const char *file;  /* NULL when it comes from the command line */
-	int line, column;  /* 1-based; 0 unknown */
+	const char *code;   /* stable: "C01" unknown key …, "R10" … of the routing catalogue */
+	const char *field;  /* dotted path */
+	const char *file;   /* NULL when it comes from the command line */
+	int line, column;   /* 1-based; 0 unknown */
+	const char *origin; /* without a file: "--set gpus=[0]", "preset benchmark"; may be NULL */
+	int sequence;       /* order in which it was found */
 	const char *message;
 	const char *suggestion; /* may be NULL */
 };
@@ -37,8 +39,10 @@ struct config_override {
 	const char *flag;         /* what the user typed, for messages: "--set", "--seed", … */
 };
 
-/* Fills the shape of a local model; negative when there is none to be read (never an error here). */
-typedef int (*config_shape_fn)(const char *model_name, const char *base_dir, struct model_shape *ret);
+/* Fills the shape of a local model; negative when there is none to be read (never an error here).
+ */
+typedef int (*config_shape_fn)(const char *model_name, const char *base_dir,
+			       struct model_shape *ret);
 
 struct config_request {
 	const char *path;   /* NULL: preset and overrides only */
@@ -51,9 +55,9 @@ struct config_request {
 struct config; /* opaque: experiment, findings, provenance, arena */
 
 /*
- * Always gives a config when it returns 0, also with error findings (then config_ok is false and the
- * experiment must not be run). Negative only when nothing could be said at all (LEM_E_INTERNAL).
- * An unreadable or malformed file is a finding, not a failure.
+ * Always gives a config when it returns 0, also with error findings (then config_ok is false and
+ * the experiment must not be run). Negative only when nothing could be said at all
+ * (LEM_E_INTERNAL). An unreadable or malformed file is a finding, not a failure.
  */
 int config_load(const struct config_request *req, struct config **ret, struct lem_error *err);
 void config_free(struct config *c); /* NULL is fine */
@@ -64,14 +68,15 @@ const struct finding_list *config_findings(const struct config *c);
 
 void config_findings_text(const struct finding_list *f, struct str *out);
 void config_findings_json(const struct finding_list *f, struct str *out); /* a JSON array */
-void config_effective_json(const struct config *c, struct str *out);  /* nested, every option of the engine in use */
+void config_effective_json(const struct config *c,
+			   struct str *out); /* nested, every option of the engine in use */
 void config_effective_yaml(const struct config *c, bool provenance, struct str *out);
 void config_provenance_json(const struct config *c, struct str *out);
 void config_overrides_json(const struct config *c, struct str *out); /* path -> {new, original} */
 void config_hash(const struct config *c, char hex17[17]); /* 16 hex of SHA-256 over sorted JSON */
 
-void config_schema_json(struct str *out);    /* JSON Schema 2020-12 of an experiment file */
-void config_reference_md(struct str *out);   /* docs/config-reference.md */
+void config_schema_json(struct str *out);  /* JSON Schema 2020-12 of an experiment file */
+void config_reference_md(struct str *out); /* docs/config-reference.md */
 size_t config_preset_count(void);
 const char *config_preset_name(size_t i);
 const char *config_preset_description(size_t i);

@@ -1,0 +1,178 @@
+/* What is asked of the engine, when, for how long, and which meters watch. */
+#include "config/option.h"
+
+#define DECODER(f) offsetof(struct decoder_config, f)
+static const struct option decoder_options[] = {
+	{"temperature", OPT_F64, DECODER(temperature), "1.0", RANGE(0, 2),
+	 .help = "0 takes the most likely token (greedy)."},
+	{"do_sample", OPT_BOOL, DECODER(do_sample), "true",
+	 .help = "false is the same as temperature 0, for every engine."},
+	{"top_k", OPT_I64, DECODER(top_k), "50", .min = 0, .max = OPTION_INT_MAX,
+	 .engines = ~ENGINE(OPENAI), .help = "Sample among the k most likely tokens; 0 = off."},
+	{"top_p", OPT_F64, DECODER(top_p), "1.0", UNIT_RANGE,
+	 .help = "Sample among the most likely tokens that together reach this probability; 1 = "
+		 "off."},
+	{"repetition_penalty", OPT_F64, DECODER(repetition_penalty), "1.0", RANGE(0.1, 10),
+	 .engines = ~ENGINE(OPENAI),
+	 .help = "Above 1 makes tokens seen before less likely, also when greedy; 1 = off."},
+	{"preset", OPT_CHOICE, DECODER(preset),
+	 CHOICES("deterministic", "standard", "creative", "factual"),
+	 .help = "Fills the other keys; keys written beside it win."},
+};
+const struct section section_decoder = {"decoder", "How the next token is chosen.",
+					TABLE(decoder_options)};
+
+#define DATASET(f) offsetof(struct dataset_config, f)
+static const struct option dataset_options[] = {
+	{"name", OPT_STR, DATASET(name), .required = true,
+	 .help = "Alias (ai-energy-score, alpaca, sharegpt, gsm8k, mmlu) or Hugging Face id."},
+	{"sample_size", OPT_MAYBE_I64, DATASET(sample_size), AT_LEAST(1), .unit = "prompts",
+	 .help = "The first N prompts; null: all."},
+	{"split", OPT_STR, DATASET(split),
+	 .help = "Split to read; null: the alias's own, else train."},
+	{"column", OPT_STR, DATASET(column),
+	 .help = "Column with the text; null: found by its name."},
+	{"order", OPT_CHOICE, DATASET(order), CHOICES("interleaved", "grouped", "shuffled"),
+	 .help = "Order of the prompts; null: as they stand in the source."},
+};
+const struct section section_dataset = {"dataset", "Prompts from a named data set.", "name",
+					PRESENT(struct dataset_config, present),
+					TABLE(dataset_options)};
+
+#define PROMPTS(f) offsetof(struct prompts_config, f)
+static const struct option prompts_options[] = {
+	{"type", OPT_ENUM, PROMPTS(type), "file", CHOICES("file", "huggingface", "synthetic"),
+	 .help = "Where prompts come from."},
+	{"path", OPT_STR, PROMPTS(path),
+	 .help = "file: text file, one prompt per line that is not blank."},
+	{"dataset", OPT_STR, PROMPTS(dataset), .help = "huggingface: id of the data set."},
+	{"split", OPT_STR, PROMPTS(split), "train", .help = "huggingface: split to read."},
+	{"subset", OPT_STR, PROMPTS(subset), .help = "huggingface: configuration of the data set."},
+	{"column", OPT_STR, PROMPTS(column),
+	 .help = "huggingface: column with the text; null: found by its name."},
+	{"sample_size", OPT_MAYBE_I64, PROMPTS(sample_size), AT_LEAST(1), .unit = "prompts",
+	 .help = "The first N prompts; null: all."},
+	{"shuffle", OPT_BOOL, PROMPTS(shuffle), "false",
+	 .help = "huggingface: shuffle before the first N are taken."},
+	{"seed", OPT_I64, PROMPTS(seed), "42", RANGE(0, OPTION_SEED_MAX),
+	 .help = "Seed of the shuffle and of synthetic tokens."},
+	{"count", OPT_I64, PROMPTS(count), "8", RANGE(1, 1000000), .unit = "prompts",
+	 .help = "synthetic: how many prompts."},
+	{"input_tokens", OPT_I64, PROMPTS(input_tokens), "128", AT_LEAST(1), .unit = "tokens",
+	 .help = "synthetic: length of each prompt."},
+};
+const struct section section_prompts = {
+	"prompts", "Prompts from a file, from Hugging Face, or synthetic.",
+	.present = offsetof(struct prompts_config, present) + 1, TABLE(prompts_options)};
+
+#define TRAFFIC(f) offsetof(struct traffic_config, f)
+static const struct option traffic_options[] = {
+	{"arrival", OPT_ENUM, TRAFFIC(arrival), "poisson",
+	 CHOICES("constant", "poisson", "gamma", "trace"),
+	 .help = "How requests arrive. Arrivals are open loop: a slow engine does not slow them "
+		 "down."},
+	{"rate", OPT_MAYBE_F64, TRAFFIC(rate), ABOVE(0, 1e6), .unit = "requests/s",
+	 .help = "Mean arrival rate."},
+	{"burstiness", OPT_F64, TRAFFIC(burstiness), "1.0", ABOVE(0, 1000),
+	 .help = "Shape of the gamma distribution: below 1 burstier than poisson, above 1 more "
+		 "even."},
+	{"concurrency", OPT_MAYBE_I64, TRAFFIC(concurrency), RANGE(1, 65536), .unit = "requests",
+	 .help = "Closed loop instead: keep this many requests in flight."},
+	{"trace", OPT_STR, TRAFFIC(trace), .help = "File with arrival times, for arrival: trace."},
+	{"duration_sec", OPT_MAYBE_F64, TRAFFIC(duration_sec), ABOVE(0, 604800), .unit = "s",
+	 .help = "Send for this long, repeating the prompts; null: each prompt once."},
+	{"ramp_sec", OPT_F64, TRAFFIC(ramp_sec), "0", RANGE(0, 86400), .unit = "s",
+	 .help = "Requests of the first seconds are sent but not counted."},
+	{"seed", OPT_MAYBE_I64, TRAFFIC(seed), RANGE(0, OPTION_SEED_MAX),
+	 .help = "Seed of the arrivals; null: random_seed."},
+};
+const struct section section_traffic = {"traffic", "When requests are sent.",
+					.present = offsetof(struct traffic_config, present) + 1,
+					TABLE(traffic_options)};
+
+#define SLO(f) offsetof(struct slo_config, f)
+static const struct option slo_options[] = {
+	{"ttft_ms", OPT_MAYBE_F64, SLO(ttft_ms), ABOVE(0, 1e9), .unit = "ms",
+	 .help = "Time to first token to stay below."},
+	{"tpot_ms", OPT_MAYBE_F64, SLO(tpot_ms), ABOVE(0, 1e9), .unit = "ms",
+	 .help = "Time per output token to stay below."},
+	{"e2e_ms", OPT_MAYBE_F64, SLO(e2e_ms), ABOVE(0, 1e9), .unit = "ms",
+	 .help = "Time of a whole request to stay below."},
+};
+const struct section section_slo = {
+	"slo", "Latency goals; the share of requests that meet them is reported.",
+	.present = offsetof(struct slo_config, present) + 1, TABLE(slo_options)};
+
+#define WARMUP(f) offsetof(struct warmup_config, f)
+static const struct option warmup_options[] = {
+	{"enabled", OPT_BOOL, WARMUP(enabled), "true",
+	 .help = "Run requests of the measured shape before the window."},
+	{"convergence_detection", OPT_BOOL, WARMUP(convergence_detection), "true",
+	 .help = "Stop when latencies have become stable; false: always max_prompts."},
+	{"cv_threshold", OPT_F64, WARMUP(cv_threshold), "0.05", ABOVE(0, 1),
+	 .help = "Stable means: standard deviation / mean of the last window_size latencies is "
+		 "below this."},
+	{"max_prompts", OPT_I64, WARMUP(max_prompts), "50", RANGE(1, 200), .unit = "prompts",
+	 .help = "Stop at the latest after."},
+	{"window_size", OPT_I64, WARMUP(window_size), "5", RANGE(3, 20), .unit = "prompts",
+	 .help = "Latencies looked at."},
+	{"min_prompts", OPT_I64, WARMUP(min_prompts), "5", RANGE(1, 200), .unit = "prompts",
+	 .help = "Stop at the earliest after."},
+	{"requests", OPT_MAYBE_I64, WARMUP(requests), RANGE(0, 100000), .unit = "requests",
+	 .help = "A fixed number instead of convergence detection."},
+};
+const struct section section_warmup = {"warmup", "Requests before the measured window.",
+				       TABLE(warmup_options)};
+
+#define BASELINE(f) offsetof(struct baseline_config, f)
+static const struct option baseline_options[] = {
+	{"enabled", OPT_BOOL, BASELINE(enabled), "true",
+	 .help = "Measure idle power, with and without the engine loaded."},
+	{"required", OPT_BOOL, BASELINE(required), "false",
+	 .help = "Fail when it cannot be measured."},
+	{"duration_sec", OPT_F64, BASELINE(duration_sec), "30", RANGE(5, 120), .unit = "s",
+	 .help = "Length of each baseline."},
+	{"cache_ttl_sec", OPT_F64, BASELINE(cache_ttl_sec), "3600", RANGE(60, 31536000),
+	 .unit = "s", .help = "A baseline of the same GPUs is used again for this long."},
+	{"sample_interval_ms", OPT_I64, BASELINE(sample_interval_ms), "100", RANGE(50, 1000),
+	 .unit = "ms", .help = "Time between samples."},
+};
+const struct section section_baseline = {"baseline", "Idle power before and after the window.",
+					 TABLE(baseline_options)};
+
+#define TIMESERIES(f) offsetof(struct timeseries_config, f)
+static const struct option timeseries_options[] = {
+	{"enabled", OPT_BOOL, TIMESERIES(enabled), "false", .outside_hash = true,
+	 .help = "Export power, memory and temperature over time."},
+	{"save", .verdict = RENAME, .to = "timeseries.enabled"},
+	{"sample_interval_ms", OPT_I64, TIMESERIES(sample_interval_ms), "100", RANGE(50, 5000),
+	 .unit = "ms", .help = "Time between samples."},
+};
+const struct section section_timeseries = {"timeseries", "Samples over time.", "enabled",
+					   TABLE(timeseries_options)};
+
+#define WINDOW(f) offsetof(struct window_config, f)
+static const struct option window_options[] = {
+	{"min_duration_sec", OPT_F64, WINDOW(min_duration_sec), "0", .min = 0, .max = 86400,
+	 .unit = "s",
+	 .help = "Repeat the prompts until the window is this long; 0: each prompt once."},
+	{"max_passes", OPT_I64, WINDOW(max_passes), "1000", RANGE(1, 1000000),
+	 .help = "Repeat at most this often."},
+};
+const struct section section_window = {"window", "How long to measure.", TABLE(window_options)};
+
+#define ENERGY(f) offsetof(struct energy_config, f)
+static const struct option energy_options[] = {
+	{"meters", OPT_STR_LIST, ENERGY(meters), "[auto]",
+	 CHOICES("auto", "nvml", "rapl_perf", "rapl_powercap", "estimate", "replay"),
+	 .help = "Meters to read; auto takes every real one that can be read."},
+	{"sampler", .verdict = RENAME, .to = "energy.meters"},
+	{"estimate_watts_per_core", OPT_MAYBE_F64, ENERGY(estimate_watts_per_core), ABOVE(0, 1000),
+	 .unit = "W",
+	 .help = "Asks for the estimate meter: CPU seconds times this. Marked as an estimate "
+		 "wherever it is shown."},
+	{"counter_hz", OPT_F64, ENERGY(counter_hz), "10", ABOVE(0, 10), .unit = "Hz",
+	 .help = "How often energy counters are read."},
+};
+const struct section section_energy = {"energy", "Which meters to read.", "meters",
+				       TABLE(energy_options)};
