@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 
 static const struct command commands[] = {
+	{"config", cmd_config, "check and explain configuration files"},
 	{"model", cmd_model, "list, describe and make model files"},
 	{"help", cmd_help, "this text"},
 	{"version", cmd_version, "version of the program and of its result documents"},

@@ -57,7 +57,7 @@ static void check_greedy(struct config *c)
 			    "has no effect without sampling (temperature 0 or do_sample false)"),
 			"remove it, or raise the temperature");
 	if (d->repetition_penalty != 1) {
-		f = say(c, SEVERITY_WARNING, "C21", "decoder.repetition_penalty",
+		f = say(c, SEVERITY_INFO, "C21", "decoder.repetition_penalty",
 			"changes which token is the most likely one, also without sampling");
 		finding_hint(c, f, "remove it unless that is meant");
 	}

@@ -5,6 +5,7 @@
 #define LEM_CONFIG_IMPL_H
 
 #include "base/jsonw.h"
+#include "base/vec.h"
 #include "config/load.h"
 #include "config/node.h"
 #include "config/option.h"

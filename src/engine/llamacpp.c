@@ -47,7 +47,7 @@ static char *load_request(const struct engine_request *req, struct arena *a)
 	jsonw_str(&w, "split_mode", c->split_mode);
 	jsonw_array(&w, "tensor_split");
 	for (size_t i = 0; i < c->tensor_split.n; i++)
-		jsonw_raw(&w, NULL, c->tensor_split.at[i].json);
+		jsonw_f64(&w, NULL, c->tensor_split.at[i]);
 	jsonw_end_array(&w);
 	jsonw_str(&w, "flash_attn", c->flash_attn);
 	jsonw_str(&w, "cache_type_k", c->cache_type_k);
