@@ -21,12 +21,12 @@ demo: build
 
 build:
 	@./setup
-	@tools/configure $(BUILD) --buildtype=release $(MESON_ARGS)
+	@tools/configure $(BUILD) --buildtype=release -Dwerror=false $(MESON_ARGS)
 	@ninja -C $(BUILD)
 
 test:
 	@./setup --tests
-	@tools/configure $(BUILD) --buildtype=release $(MESON_ARGS)
+	@tools/configure $(BUILD) --buildtype=release -Dwerror=false $(MESON_ARGS)
 	@ninja -C $(BUILD)
 	@tools/configure $(ASAN) -Dtests=true -Db_sanitize=address,undefined -Db_lundef=false
 	@ninja -C $(ASAN)

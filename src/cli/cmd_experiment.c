@@ -149,12 +149,20 @@ static int local_shape(const char *model_name, const char *base_dir, struct mode
 	return weights_local_shape(model_name, base_dir, ret, NULL);
 }
 
-/* Findings for people on stderr; with --json a refusal is the one document on stdout. */
+/* Findings for people on stderr, without the mere information that 'lem config validate' gives;
+ * with --json a refusal is the one document on stdout. */
 static void print_findings(const struct config *c, bool json)
 {
 	_cleanup_str_ struct str text = STR_INIT;
+	const struct finding_list *all = config_findings(c);
+	struct finding_list grave = {0};
 
-	config_findings_text(config_findings(c), &text);
+	grave.at = lem_calloc(all->n, sizeof(*grave.at));
+	for (size_t i = 0; i < all->n; i++)
+		if (all->at[i].severity != SEVERITY_INFO)
+			grave.at[grave.n++] = all->at[i];
+	config_findings_text(&grave, &text);
+	free(grave.at);
 	fputs(str_c(&text), stderr);
 	if (!json || config_ok(c))
 		return;

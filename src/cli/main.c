@@ -3,6 +3,8 @@
 #include "cli/commands.h"
 
 static const struct command commands[] = {
+	{"experiment", cmd_experiment, "run one experiment and store its result"},
+	{"results", cmd_results, "list, show and export stored results"},
 	{"config", cmd_config, "check and explain configuration files"},
 	{"model", cmd_model, "list, describe and make model files"},
 	{"help", cmd_help, "this text"},

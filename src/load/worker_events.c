@@ -127,7 +127,7 @@ int worker_parse_loaded(const char *line, struct arena *a, struct worker_loaded 
 	struct worker_loaded l = {0};
 	const json_t *engine;
 	const char *s;
-	int64_t protocol;
+	int64_t protocol = 0;
 
 	if (parse_object(line, &j, err) < 0 || get_count(j, "protocol", &protocol, err) < 0 ||
 	    get_count(j, "t_start_ns", &l.t_start_ns, err) < 0 ||

@@ -210,12 +210,27 @@ static void put_speed(struct pen *p, const struct summary *s)
 	put_latency(p, "end to end", &s->e2e);
 }
 
+/* What would make a meter readable; meters with the same way out are named together. */
 static void put_fixes(struct pen *p, const struct run_record *r)
 {
-	for (size_t i = 0; i < r->samples.n_status; i++)
-		if (!r->samples.status[i].usable && r->samples.status[i].fix[0])
-			line(p, i ? "" : "to measure", "%s: %s", r->samples.status[i].meter,
-			     r->samples.status[i].fix);
+	const struct meter_status *m = r->samples.status;
+	bool first = true;
+
+	for (size_t i = 0; i < r->samples.n_status; i++) {
+		_cleanup_str_ struct str names = STR_INIT;
+		bool told = false;
+
+		for (size_t k = 0; k < r->samples.n_status; k++) {
+			if (m[k].usable || !m[k].fix[0] || !str_eq(m[k].fix, m[i].fix))
+				continue;
+			told |= k < i;
+			str_addf(&names, "%s%s", names.len ? ", " : "", m[k].meter);
+		}
+		if (!names.len || told)
+			continue;
+		line(p, first ? "to measure" : "", "%s: %s", str_c(&names), m[i].fix);
+		first = false;
+	}
 }
 
 static void put_energy(struct pen *p, const struct run_record *r, const struct summary *s)

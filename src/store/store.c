@@ -65,7 +65,7 @@ static int user_version(struct store *s, int *ret, struct lem_error *err)
  * write lock. */
 static int migrate(struct store *s, struct lem_error *err)
 {
-	int version, r = user_version(s, &version, err);
+	int version = 0, r = user_version(s, &version, err);
 
 	if (r < 0 || version == STORE_SCHEMA_VERSION)
 		return r;
