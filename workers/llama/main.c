@@ -1,17 +1,29 @@
-#include <signal.h>
+#include "worker.h"
+
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 
 #include "base/clock.h"
-#include "worker.h"
 
-enum { LINE_MAX_BYTES = 16 << 20 };
+/* lem gives a worker 10 s to end; one that cannot end by itself is ended a little before. */
+enum { LAST_RESORT_S = 8 };
 
-volatile bool stop_asked;
+volatile sig_atomic_t stop_asked;
+static int stop_fd = -1;
 
 static void on_stop(int sig)
 {
+	uint64_t one = 1;
+	int saved = errno;
+
 	(void)sig;
-	stop_asked = true;
+	if (!stop_asked)
+		alarm(LAST_RESORT_S);
+	stop_asked = 1;
+	if (write(stop_fd, &one, sizeof(one)) < 0) {
+		/* the counter is full: it is readable all the same */
+	}
+	errno = saved;
 }
 
 static bool abort_asked(void *arg)
@@ -20,14 +32,14 @@ static bool abort_asked(void *arg)
 	return stop_asked;
 }
 
-static void to_stderr(enum ggml_log_level level, const char *text, void *arg)
+/* The handlers return false when the worker must end. */
+static bool answer_trouble(int64_t run, const struct trouble *t)
 {
-	(void)arg;
-	if (level != GGML_LOG_LEVEL_DEBUG)
-		fputs(text, stderr);
+	proto_error(run, t);
+	return !t->fatal;
 }
 
-static void on_load(const json_t *request, struct engine *e)
+static bool on_load(const json_t *request, struct engine *e)
 {
 	_cleanup_str_ struct str out = STR_INIT;
 	struct trouble t = {0};
@@ -35,46 +47,42 @@ static void on_load(const json_t *request, struct engine *e)
 
 	if (e->model) {
 		trouble_set(&t, "bad_request", "a model is loaded already");
-		proto_error(0, &t);
-		return;
+		return answer_trouble(0, &t);
 	}
-	if (engine_load(request, e, &t) < 0) {
-		proto_error(0, &t);
-		return;
-	}
+	if (engine_load(request, e, &t) < 0)
+		return answer_trouble(0, &t);
 	llama_set_abort_callback(e->ctx, abort_asked, NULL);
 	engine_describe(e, t_start, &out);
 	proto_emit(&out);
+	return true;
 }
 
-static void on_run(const json_t *request, struct engine *e)
+static bool on_run(const json_t *request, struct engine *e)
 {
 	_cleanup_str_ struct str out = STR_INIT;
 	int64_t id = json_integer_value(json_object_get(request, "run")), t_start;
 	struct trouble t = {0};
 	struct run r = {0};
+	int rc;
 
 	if (!e->model) {
 		trouble_set(&t, "bad_request", "no model is loaded");
-		proto_error(id, &t);
-		return;
+		return answer_trouble(id, &t);
 	}
-	if (run_parse(request, e, &r, &t) < 0) {
-		proto_error(id, &t);
-		return;
-	}
+	if (run_parse(request, e, &r, &t) < 0)
+		return answer_trouble(id, &t);
 	t_start = clock_now_ns();
-	if (run_generate(&r, e, &t) < 0) {
-		proto_error(id, &t);
-	} else {
+	rc = run_generate(&r, e, &t);
+	if (rc >= 0) {
 		run_describe(&r, e, t_start, clock_now_ns(), &out);
 		proto_emit(&out);
 	}
 	run_release(&r);
+	return rc >= 0 || answer_trouble(id, &t);
 }
 
-/* false: stop. */
-static bool serve(const char *line, size_t n, struct engine *e)
+/* Serves one request; false: no more. */
+static bool serve(const char *line, size_t n, struct engine *e, int *ret_status)
 {
 	struct trouble t = {0};
 	json_error_t je;
@@ -85,55 +93,69 @@ static bool serve(const char *line, size_t n, struct engine *e)
 	if (!op) {
 		trouble_set(&t, "bad_request", "not a JSON object with an op: %s",
 			    j ? "op is missing" : je.text);
-		proto_error(0, &t);
+		go_on = answer_trouble(0, &t);
 	} else if (str_eq(op, "load")) {
-		on_load(j, e);
+		go_on = on_load(j, e);
 	} else if (str_eq(op, "run")) {
-		on_run(j, e);
-	} else if (str_eq(op, "stop")) {
-		go_on = false;
-	} else {
+		go_on = on_run(j, e);
+	} else if (!str_eq(op, "stop")) {
 		trouble_set(&t, "bad_request", "op '%.40s' is not known", op);
-		proto_error(0, &t);
+		go_on = answer_trouble(0, &t);
 	}
+	*ret_status = !go_on;
+	go_on &= !op || !str_eq(op, "stop");
 	json_decref(j);
 	return go_on;
 }
 
-static void serve_all(struct engine *e)
+/* Returns the exit status: an end that was not asked for is a failure. */
+static int serve_all(struct engine *e)
 {
-	_cleanup_free_ char *line = NULL;
-	size_t cap = 0;
-	ssize_t n;
+	struct input in = {.fd = STDIN_FILENO, .stop_fd = stop_fd};
+	enum input_kind kind;
+	const char *line;
+	size_t n;
+	int status = 0;
 
-	while (!stop_asked && (n = getline(&line, &cap, stdin)) > 0) {
-		if (n > LINE_MAX_BYTES) {
+	while (!stop_asked && (kind = input_next(&in, &line, &n)) != INPUT_END) {
+		bool blank = kind == INPUT_LINE && strspn(line, " \t\r\n") >= n;
+
+		if (kind == INPUT_TOO_LONG) {
 			struct trouble t = {0};
 
-			trouble_set(&t, "bad_request",
-				    "a request of %zd bytes is longer than 16 MiB", n);
+			trouble_set(&t, "bad_request", "a request is longer than 16 MiB");
 			proto_error(0, &t);
-			continue;
-		}
-		if (line[strspn(line, " \r\n")] && !serve(line, (size_t)n, e))
+		} else if (!blank && !serve(line, n, e, &status)) {
 			break;
+		}
 	}
+	str_release(&in.buf);
+	return status;
+}
+
+static void catch_signals(void)
+{
+	struct sigaction sa = {.sa_handler = on_stop};
+
+	stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGINT, &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
 }
 
 int main(void)
 {
-	struct sigaction sa = {.sa_handler = on_stop};
 	struct engine e = {0};
+	int status;
 
-	sigaction(SIGTERM, &sa, NULL); /* no SA_RESTART: a read of stdin ends */
-	sigaction(SIGINT, &sa, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	llama_log_set(to_stderr, NULL);
+	catch_signals();
+	log_start();
 	llama_backend_init();
-	serve_all(&e);
+	status = serve_all(&e);
 	engine_unload(&e);
 	llama_backend_free();
-	proto_stopped();
-	return 0;
+	if (status == 0)
+		proto_stopped();
+	return status;
 }

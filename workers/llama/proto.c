@@ -9,17 +9,6 @@ static char buffer[BUFFER_BYTES];
 static size_t used;
 static int64_t t_flushed_ns;
 
-int trouble_set(struct trouble *t, const char *code, const char *fmt, ...)
-{
-	va_list ap;
-
-	t->code = code;
-	va_start(ap, fmt);
-	vsnprintf(t->message, sizeof(t->message), fmt, ap);
-	va_end(ap);
-	return -1;
-}
-
 static void write_all(const char *p, size_t n)
 {
 	while (n) {
