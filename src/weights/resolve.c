@@ -133,7 +133,8 @@ static int resolve_synthetic(const struct weights_request *q, char **ret_path,
 
 	if (lock < 0)
 		return lock;
-	if (!fs_exists(path))
+	/* one that cannot be read was damaged after it was made */
+	if (!fs_exists(path) || gguf_read_shape(path, ret_shape, NULL) < 0)
 		r = gguf_synthesize(&shape, quant, q->seed, path, q->progress, q->progress_arg,
 				    err);
 	if (r >= 0)
@@ -163,8 +164,8 @@ static int resolve_local(const struct weights_request *q, char **ret_path,
 	r = gguf_read_shape(path, ret_shape, err);
 	if (r < 0) {
 		if (err)
-			err->code = LEM_E_REFUSED;
-		return r;
+			err->code = LEM_E_REFUSED; /* known before anything is launched */
+		return -LEM_E_REFUSED;
 	}
 	*ret_path = realpath(path, NULL);
 	return *ret_path ? 0 : lem_fail_errno(err, errno, "cannot resolve %s", path);
