@@ -1,4 +1,5 @@
 """`lem experiment` as a user runs it, with the real llama.cpp worker."""
+import contextlib
 import json
 import os
 import signal
@@ -37,7 +38,7 @@ def test_quick_run_is_stored_and_exact(lem):
     assert r["energy"]["gpu_j"]["value"] is None and "no GPU" in r["energy"]["gpu_j"]["reason"]
     stored = json.loads((lem.folder / "results" / f"{r['run_id']}.json").read_text())
     assert stored == r
-    with sqlite3.connect(lem.folder / "results" / "lem.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(lem.folder / "results" / "lem.sqlite")) as db:
         assert db.execute("SELECT run_id, status FROM runs").fetchall() == [(r["run_id"], "completed")]
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
@@ -221,7 +222,7 @@ def test_full_disk(lem):
         assert "No space left" in done.stderr
         os.remove(small / "filler")
         assert (small / f"{r['run_id']}.json").read_text() == before
-        with sqlite3.connect(small / "lem.sqlite") as db:
+        with contextlib.closing(sqlite3.connect(small / "lem.sqlite")) as db:
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             assert db.execute("SELECT count(*) FROM runs").fetchone() == (1,)
     finally:
