@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sqlite3.h>
+#include <sys/file.h>
 #include <zstd.h>
 
 #include "base/clock.h"
@@ -87,10 +88,24 @@ static int migrate(struct store *s, struct lem_error *err)
 	return r;
 }
 
+/* Creating the database and turning on WAL ask for an exclusive lock that SQLite's busy timeout
+ * does not wait for; two runs that begin at once take turns here. Released when the descriptor
+ * closes. */
+static int lock_folder(const char *dir)
+{
+	_cleanup_free_ char *path = fs_join(dir, ".lem.lock");
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+
+	while (fd >= 0 && flock(fd, LOCK_EX) < 0 && errno == EINTR)
+		;
+	return fd;
+}
+
 static int open_db(const char *dir, int flags, struct store **ret, struct lem_error *err)
 {
 	struct store *s = lem_calloc(1, sizeof(*s));
 	_cleanup_free_ char *path = fs_join(dir, "lem.sqlite");
+	_cleanup_fd_ _unused_ int lock = flags & SQLITE_OPEN_READWRITE ? lock_folder(dir) : -1;
 	int r = 0;
 
 	s->dir = lem_strdup(dir);

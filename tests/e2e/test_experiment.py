@@ -109,6 +109,13 @@ warmup: {requests: 1}
     assert [row["input_tokens"] for row in rows] == [6, 6]
 
 
+def test_the_example_with_real_weights(lem, gemma):
+    done = lem("experiment", ROOT / "configs/examples/gemma3-270m.yaml", "--json", "--set", "window.min_duration_sec=5", check=0)
+    r = json.loads(done.stdout)
+    assert r["model"]["weights"] == "real" and r["model"]["quantization"] == "Q4_K_M"
+    assert r["status"] == "completed" and r["tokens"]["output"] == 48 * r["window"]["requests"]
+
+
 def test_impossible_parallelism_is_refused_before_anything(lem):
     text = "config_name: x\nmodel_name: m\nbackend: vllm\ngpus: [0]\nvllm: {tensor_parallel_size: 4}\nprompts: {type: file, path: p.txt}\n"
     config = lem.config(text)
@@ -143,18 +150,25 @@ def test_refusals_name_the_cause(lem, change, message):
 
 
 def test_broken_models_are_refused(lem, gemma):
-    whole = gemma.read_bytes()[:5_000_000]
+    whole = gemma.read_bytes()
     (lem.folder / "cut.gguf").write_bytes(whole[:1000])
+    (lem.folder / "half.gguf").write_bytes(whole[:100_000_000])
     (lem.folder / "text.gguf").write_text("this is not a model")
     (lem.folder / "empty.gguf").write_bytes(b"")
-    for name in ("cut.gguf", "text.gguf", "empty.gguf"):
+    for name in ("cut.gguf", "half.gguf", "text.gguf", "empty.gguf"):
         done = lem("experiment", lem.config(), "--model", name, check=2)
         assert "GGUF" in done.stderr and name in done.stderr
-    # the header is whole, the weights are not: only the engine can tell, and its words are shown
-    (lem.folder / "half.gguf").write_bytes(whole)
+
+
+def test_what_only_the_engine_can_refuse_is_explained(lem, gemma):
+    """A header that is consistent, of an architecture that llama.cpp does not know."""
+    broken = gemma.read_bytes().replace(b"gemma3", b"gemmaX")
+    (lem.folder / "odd.gguf").write_bytes(broken)
     (lem.folder / "p.txt").write_text("a\n")
-    done = lem("experiment", lem.config(), "--model", "half.gguf", "--prompts", "p.txt", check=1)
-    assert "cannot load" in done.stderr
+    done = lem("experiment", lem.config(), "--model", "odd.gguf", "--prompts", "p.txt", check=1)
+    assert "loading the model" in done.stderr and "cannot load" in done.stderr
+    rows = json.loads(lem("results", "list", "--json", check=0).stdout)
+    assert [r["status"] for r in rows] == ["failed"]
 
 
 def test_text_prompts_need_a_tokenizer(lem):
