@@ -4,8 +4,9 @@
 /* Limits and where they come from: energy.md sections 1, 5 and 6. */
 #define WINDOW_MIN_NS   (5 * NS_PER_S) /* counter edges within 1 % */
 #define INTERVAL_WIDE   0.10           /* half width over value of an energy figure */
-#define LATE_P99_MAX_MS 50.0           /* half a counter period */
-#define SELF_SHARE_MAX  0.05           /* lem's own CPU, in cores */
+#define SPEED_WIDE      0.20  /* the same of the output rate: something else took the machine */
+#define LATE_P99_MAX_MS 50.0  /* half a counter period */
+#define SELF_SHARE_MAX  0.05  /* lem's own CPU, in cores */
 #define REASONS_THERMAL 0xe8u /* hardware slowdown, software and hardware thermal, power brake */
 
 static void judge_outcome(const struct run_record *r, struct summary *s)
@@ -25,6 +26,11 @@ static void judge_outcome(const struct run_record *r, struct summary *s)
 			verdict_add(v, VERDICT_INVALID,
 				    "the engine's report contradicts itself (%s faults, see notes)",
 				    r->notes[i] + strlen("worker_faults: "));
+}
+
+static double half_width(const struct quantity *q)
+{
+	return q->known && q->value > 0 ? (q->high - q->low) / 2 / q->value : 0;
 }
 
 static void judge_energy(const struct run_record *r, struct summary *s)
@@ -60,6 +66,12 @@ static void judge_energy(const struct run_record *r, struct summary *s)
 
 static void judge_method(const struct run_record *r, struct summary *s)
 {
+	if (half_width(&s->output_tokens_per_s) > SPEED_WIDE)
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "the speed varied within the window: %.0f output tokens/s +-%.0f %%; "
+			    "is the machine shared?",
+			    s->output_tokens_per_s.value,
+			    half_width(&s->output_tokens_per_s) * 100);
 	if (r->status == RUN_COMPLETED && s->window_ns < WINDOW_MIN_NS)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
 			    "the window is %.1f s, shorter than 5 s; set window.min_duration_sec",
