@@ -33,6 +33,17 @@ static double half_width(const struct quantity *q)
 	return q->known && q->value > 0 ? (q->high - q->low) / 2 / q->value : 0;
 }
 
+/* The platform's counter contains packages and more; it is recorded, but no figure is made of it.
+ */
+static bool enters_a_figure(const struct run_record *r, const char *device)
+{
+	for (size_t i = 0; i < r->samples.n_series; i++)
+		if (str_eq(r->samples.series[i].device, device) &&
+		    r->samples.series[i].domain == DOMAIN_PSYS)
+			return false;
+	return true;
+}
+
 static void judge_energy(const struct run_record *r, struct summary *s)
 {
 	struct energy_fault faults[8];
@@ -42,8 +53,9 @@ static void judge_energy(const struct run_record *r, struct summary *s)
 	uint64_t dropped = 0, reasons = 0;
 
 	for (size_t i = 0; i < n; i++)
-		verdict_add(&s->verdict, VERDICT_INVALID, "energy of %s: %s", faults[i].device,
-			    faults[i].text);
+		if (enters_a_figure(r, faults[i].device))
+			verdict_add(&s->verdict, VERDICT_INVALID, "energy of %s: %s",
+				    faults[i].device, faults[i].text);
 	if (j->known && j->value > 0 && (j->high - j->low) / 2 > INTERVAL_WIDE * j->value)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
 			    "the energy is known to +-%.0f %% only; a longer window helps",
@@ -86,7 +98,8 @@ static void judge_method(const struct run_record *r, struct summary *s)
 	if (s->meter_late_p99_ms > LATE_P99_MAX_MS)
 		verdict_add(&s->verdict, VERDICT_SUSPECT, "the meter ran late: p99 %.0f ms",
 			    s->meter_late_p99_ms);
-	if (s->self_cpu_share.known && s->self_cpu_share.value > SELF_SHARE_MAX)
+	if (s->self_cpu_share.known &&
+	    s->self_cpu_share.value > (r->binding.n ? SELF_SHARE_MAX_GPU : SELF_SHARE_MAX))
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
 			    "lem itself used %.1f %% of a core in the window",
 			    s->self_cpu_share.value * 100);

@@ -213,6 +213,24 @@ static void test_verdicts(void **state)
 	run_record_release(&r);
 }
 
+/* A counter that stands still makes its figure worthless, unless no figure is made of it. */
+static void test_dead_counters(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	add_counter(&r, DOMAIN_PSYS, "psys", 0);
+	summarize(&r, &s);
+	assert_int_equal(s.verdict.level, VERDICT_VALID);
+	add_counter(&r, DOMAIN_CPU_PACKAGE, "package-0", 0);
+	summarize(&r, &s);
+	assert_int_equal(s.verdict.level, VERDICT_INVALID);
+	assert_true(has_reason(&s, "package-0"));
+	run_record_release(&r);
+}
+
 static void test_mixed_steps_have_no_split(void **state)
 {
 	struct run_record r;
@@ -252,6 +270,7 @@ int main(void)
 		cmocka_unit_test(test_cpu_energy_per_token),
 		cmocka_unit_test(test_estimate_is_never_mixed),
 		cmocka_unit_test(test_verdicts),
+		cmocka_unit_test(test_dead_counters),
 		cmocka_unit_test(test_mixed_steps_have_no_split),
 		cmocka_unit_test(test_empty_record),
 	};
