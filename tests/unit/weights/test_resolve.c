@@ -66,7 +66,7 @@ static void test_local_file(void **state)
 
 static void test_local_is_wrong(void **state)
 {
-	_cleanup_free_ char *text = tmp_file("b.gguf", "hello there", 11);
+	_cleanup_free_ _unused_ char *text = tmp_file("b.gguf", "hello there", 11);
 
 	(void)state;
 	refused("nothing.gguf", LEM_E_REFUSED, "no model file", "hf:ORG/REPO");
