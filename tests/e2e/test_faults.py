@@ -30,10 +30,11 @@ def stored(lem):
     return json.loads(lem("results", "show", "last", "--json", check=0).stdout)
 
 
-def no_process_left():
+def no_process_left(lem):
+    """The worker and its children inherit the test's folder as working directory."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
-            assert os.path.basename(os.readlink(f"/proc/{pid}/exe")) != "fake_worker", f"process {pid} was left behind"
+            assert os.readlink(f"/proc/{pid}/cwd") != str(lem.folder), f"process {pid} was left behind"
 
 
 def database_is_whole(lem, runs):
@@ -89,7 +90,7 @@ def test_deaths_are_told_and_stored(lem, script):
     assert r["status"] == "failed" and r["verdict"]["level"] == "invalid" and r["error"]["what"]
     if MEASURED in script and "endless" not in script and "noise" not in script:
         assert r["window"]["requests_asked"] == 8
-    no_process_left()
+    no_process_left(lem)
     database_is_whole(lem, 1)
 
 
@@ -125,9 +126,9 @@ def test_a_flood_on_stderr_changes_nothing(lem):
 
 def test_orphans_are_stopped(lem):
     run(lem, "orphan=1", check=0)
-    no_process_left()
+    no_process_left(lem)
     run(lem, f"orphan=1 fault=die {MEASURED}", check=1)
-    no_process_left()
+    no_process_left(lem)
 
 
 def test_what_was_stored_before_survives_a_failure(lem):
@@ -154,7 +155,7 @@ def test_interrupt_at_any_moment(lem, script, needle):
     p.communicate(timeout=30)
     assert p.returncode == 130 and time.time() - t < 10
     assert stored(lem)["status"] == "interrupted"
-    no_process_left()
+    no_process_left(lem)
 
 
 def test_lem_killed_takes_the_worker_along(lem):
@@ -165,4 +166,4 @@ def test_lem_killed_takes_the_worker_along(lem):
     p.kill()
     p.communicate()
     time.sleep(0.5)
-    no_process_left()
+    no_process_left(lem)
