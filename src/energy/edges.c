@@ -72,39 +72,46 @@ static void bracket_knots(const struct reading *r, size_t n, struct edges *e)
 	}
 }
 
-/*
- * The step to which reading i belongs, or false when it was taken so close to a step that it might
- * belong to either and the neighbouring reads do not tell.
- */
-static bool step_of(const struct grid *g, const struct reading *r, size_t n, size_t i, int64_t *ret)
-{
-	int64_t k = grid_floor(g, r[i].begin_ns + (r[i].end_ns - r[i].begin_ns) / 2);
-	bool low = r[i].begin_ns - grid_time_ns(g, k) < g->half_ns;
-	bool high = grid_time_ns(g, k + 1) - r[i].end_ns < g->half_ns;
+/* The steps to which a reading may belong. */
+struct span {
+	int64_t first, last;
+};
 
-	if (low && high)
-		return false;
-	/* Changed within one period before: the step just before this read is in it. */
-	if (low && !(i > 0 && r[i].value != r[i - 1].value &&
-		     grid_time_ns(g, k - 1) + g->half_ns < r[i - 1].begin_ns))
-		return false;
-	/* Changes within one period after: the step just after this read is not in it. */
-	if (high && !(i + 1 < n && r[i].value != r[i + 1].value &&
-		      r[i + 1].end_ns < grid_time_ns(g, k + 2) - g->half_ns))
-		return false;
-	*ret = k;
-	return true;
+/*
+ * By its own bracket a reading taken close to a step may belong to either side of it. Its
+ * neighbours tell: another value is at least one step on, the same value is the same step.
+ */
+static void number_readings(const struct grid *g, const struct reading *r, size_t n, struct span *k)
+{
+	for (size_t i = 0; i < n; i++) {
+		k[i].first = grid_floor(g, r[i].begin_ns - g->half_ns);
+		k[i].last = grid_floor(g, r[i].end_ns + g->half_ns);
+		if (i > 0)
+			k[i].first =
+				MAX(k[i].first, k[i - 1].first + (r[i].value != r[i - 1].value));
+		if (i > 0 && r[i].value == r[i - 1].value)
+			k[i].last = MIN(k[i].last, k[i - 1].last);
+	}
+	for (size_t i = n - 1; i-- > 0;) {
+		bool same = r[i].value == r[i + 1].value;
+
+		k[i].last = MIN(k[i].last, k[i + 1].last - !same);
+		if (same)
+			k[i].first = MAX(k[i].first, k[i + 1].first);
+	}
 }
 
 static void grid_knots(const struct grid *g, const struct reading *r, size_t n, struct edges *e)
 {
-	int64_t last_k = INT64_MIN, k;
+	_cleanup_free_ struct span *k = lem_calloc(n, sizeof(*k));
+	int64_t last_k = INT64_MIN;
 
+	number_readings(g, r, n, k);
 	for (size_t i = 0; i < n; i++) {
-		if (!step_of(g, r, n, i, &k) || k <= last_k)
+		if (k[i].first != k[i].last || k[i].first <= last_k)
 			continue;
-		last_k = k;
-		add_knot(e, grid_time_ns(g, k), g->half_ns, r[i].value);
+		last_k = k[i].first;
+		add_knot(e, grid_time_ns(g, last_k), g->half_ns, r[i].value);
 	}
 }
 

@@ -7,6 +7,8 @@
 /* What the grid leaves to each step alone: 1.4 ms standard deviation. */
 #define JITTER_NS (3.0 * NS_PER_MS)
 
+#define RING_SAMPLE_NS (20.0 * NS_PER_MS)
+
 /* W × ns = nJ */
 static double uj(double watts, double ns)
 {
@@ -22,6 +24,13 @@ double uncertainty_within_step(double f, double step_ns, double mean_w, double l
 	return uj(fmax(0, fmax(most - even, even - least)), step_ns);
 }
 
+double uncertainty_of_ring(double lag_half_ns, double low_w, double high_w)
+{
+	/* Power may change anywhere inside a sample: at worst in its middle, a quarter of it is
+	 * smeared. */
+	return uj(high_w - low_w, lag_half_ns + RING_SAMPLE_NS / 4);
+}
+
 double uncertainty_between(const struct edge *a, const struct edge *b, bool common_grid,
 			   bool stepping)
 {
@@ -32,8 +41,9 @@ double uncertainty_between(const struct edge *a, const struct edge *b, bool comm
 
 	if (common_grid)
 		common += uj(difference_w, fmax(a->half_ns, b->half_ns));
-	return common + sqrt(a->within_uj * a->within_uj + b->within_uj * b->within_uj +
-			     alone_a * alone_a + alone_b * alone_b);
+	/* A window that begins and ends with the load is cut short inside the steps at both edges
+	 * alike: these do not cancel by chance. */
+	return common + a->within_uj + b->within_uj + hypot(alone_a, alone_b);
 }
 
 struct quantity uncertainty_sum(const struct quantity *q, size_t n, const char *method)
