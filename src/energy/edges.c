@@ -79,25 +79,33 @@ struct span {
 
 /*
  * By its own bracket a reading taken close to a step may belong to either side of it. Its
- * neighbours tell: another value is at least one step on, the same value is the same step.
+ * neighbours tell: another value is at least one step on, the same value is the same step. A
+ * neighbour that contradicts the bracket (a step came later than the grid allows) is not believed,
+ * so that one odd step does not spoil the rest.
  */
 static void number_readings(const struct grid *g, const struct reading *r, size_t n, struct span *k)
 {
 	for (size_t i = 0; i < n; i++) {
 		k[i].first = grid_floor(g, r[i].begin_ns - g->half_ns);
 		k[i].last = grid_floor(g, r[i].end_ns + g->half_ns);
-		if (i > 0)
-			k[i].first =
-				MAX(k[i].first, k[i - 1].first + (r[i].value != r[i - 1].value));
-		if (i > 0 && r[i].value == r[i - 1].value)
-			k[i].last = MIN(k[i].last, k[i - 1].last);
+	}
+	for (size_t i = 1; i < n; i++) {
+		bool same = r[i].value == r[i - 1].value;
+		int64_t first = k[i - 1].first + !same;
+
+		if (first > k[i].first && first <= k[i].last)
+			k[i].first = first;
+		if (same && k[i - 1].last < k[i].last && k[i - 1].last >= k[i].first)
+			k[i].last = k[i - 1].last;
 	}
 	for (size_t i = n - 1; i-- > 0;) {
 		bool same = r[i].value == r[i + 1].value;
+		int64_t last = k[i + 1].last - !same;
 
-		k[i].last = MIN(k[i].last, k[i + 1].last - !same);
-		if (same)
-			k[i].first = MAX(k[i].first, k[i + 1].first);
+		if (last < k[i].last && last >= k[i].first)
+			k[i].last = last;
+		if (same && k[i + 1].first > k[i].first && k[i + 1].first <= k[i].last)
+			k[i].first = k[i + 1].first;
 	}
 }
 
@@ -108,10 +116,17 @@ static void grid_knots(const struct grid *g, const struct reading *r, size_t n, 
 
 	number_readings(g, r, n, k);
 	for (size_t i = 0; i < n; i++) {
-		if (k[i].first != k[i].last || k[i].first <= last_k)
+		int64_t mid_ns = r[i].begin_ns + (r[i].end_ns - r[i].begin_ns) / 2,
+			half_ns = g->half_ns;
+		int64_t at = MIN(MAX(grid_floor(g, mid_ns), k[i].first), k[i].last);
+
+		if (at <= last_k)
 			continue;
-		last_k = k[i].first;
-		add_knot(e, grid_time_ns(g, last_k), g->half_ns, r[i].value);
+		/* Still either of two: the likelier one, and the interval knows. */
+		if (k[i].first != k[i].last)
+			half_ns += (int64_t)g->period_ns;
+		last_k = at;
+		add_knot(e, grid_time_ns(g, at), half_ns, r[i].value);
 	}
 }
 
@@ -142,6 +157,8 @@ bool edges_find(const struct series *s, struct edges *ret)
 	} else {
 		g = grid_fit(b, find_brackets(r, n, b));
 		e.grid = g.known;
+		e.tilt = g.tilt;
+		e.common_ns = g.half_ns;
 		if (e.grid)
 			grid_knots(&g, r, n, &e);
 		else

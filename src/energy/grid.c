@@ -63,6 +63,7 @@ static bool fit_solve(const struct fit *f, double base_ns, struct grid *g)
 		return false;
 	g->period_ns = (f->n * f->kt - f->k * f->t) / det;
 	g->t0_ns = base_ns + (f->t - g->period_ns * f->k) / f->n;
+	g->spread_ns = g->period_ns * sqrt(det / f->n);
 	return g->period_ns > 0;
 }
 
@@ -119,6 +120,10 @@ static void tighten(const struct bracket *b, size_t n, struct grid *g)
 	from = lo[k - 1 - k / 10];
 	to = hi[k / 10];
 	g->t0_ns += (from + to) / 2;
+	/* The brackets' errors are not independent (all reads follow one estimate): twice the
+	 * slope's. */
+	g->tilt = 4 * (to > from ? (to - from) / 2 + (double)JITTER_NS : (double)JITTER_NS) /
+		  g->spread_ns;
 	g->half_ns = (int64_t)(fabs(to - from) / 2) + JITTER_NS;
 }
 

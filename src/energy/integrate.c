@@ -138,7 +138,7 @@ struct quantity integrate_counter(const struct series *counter, const struct ser
 	at_edge(&e, levels, &ring, t0_ns, &a);
 	at_edge(&e, levels, &ring, t1_ns, &b);
 	j = (b.uj - a.uj) / 1e6;
-	half_j = uncertainty_between(&a, &b, e.grid, e.stepping) / 1e6;
+	half_j = uncertainty_between(&a, &b, &e) / 1e6;
 	return quantity_of(j, j - half_j, j + half_j,
 			   ring.aligned ? "counter, interpolated by the sample ring"
 					: "counter, interpolated");

@@ -22,8 +22,7 @@ struct edge {
 };
 
 /* Half-width of the difference of two edges, µJ. */
-double uncertainty_between(const struct edge *a, const struct edge *b, bool common_grid,
-			   bool stepping);
+double uncertainty_between(const struct edge *a, const struct edge *b, const struct edges *e);
 
 /* How far the energy in the first share f of a step of length t may lie from f × total, when power
  * moves between low and high and its mean over the step is mean. */

@@ -85,7 +85,9 @@ static int64_t step_before(const struct pace *p, int64_t t_ns)
 static int64_t plan(struct pace *p, int64_t t_begin_ns, int64_t call_ns)
 {
 	int64_t per_read = MAX((int64_t)1, llround((double)p->every_ns / p->period_ns));
-	int64_t target = step_before(p, t_begin_ns) + (int64_t)((double)per_read * p->period_ns);
+	/* A step just seen may by estimate lie after the beginning of the read that saw it. */
+	int64_t target = MAX(step_before(p, t_begin_ns), p->step_ns) +
+			 (int64_t)((double)per_read * p->period_ns);
 
 	p->late_ns = LATE_NS;
 	p->until_check -= per_read;
@@ -97,8 +99,6 @@ static int64_t plan(struct pace *p, int64_t t_begin_ns, int64_t call_ns)
 	p->early = true;
 	p->close_early = !p->close_early;
 	p->late_ns = p->close_early ? LATE_NS : CLOSE_NS;
-	if (per_read == 1)
-		target += (int64_t)p->period_ns;
 	return target - call_ns - (p->close_early ? CLOSE_NS : LATE_NS);
 }
 
@@ -125,18 +125,27 @@ static int64_t next_hunting(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns
 	return MAX(t_begin_ns + POLL_NS, t_end_ns + POLL_NS / 5);
 }
 
-static int64_t next_locked(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, bool changed)
+static int64_t next_locked(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, bool changed,
+			   bool near)
 {
+	bool came_before = p->came_before;
+
+	p->came_before = false;
 	if (p->early) {
 		p->early = false;
+		/* With a read in every period, a change by now means that the step has been. */
+		p->came_before = changed && (double)p->every_ns < 1.5 * p->period_ns;
 		return step_before(p, t_begin_ns) + (int64_t)p->period_ns + p->late_ns;
 	}
-	if (changed) {
+	/* Once a step was missed only one that is seen to happen counts. */
+	if (changed && (near || !p->misses)) {
 		p->misses = 0;
 		return plan(p, t_begin_ns, t_end_ns - t_begin_ns);
 	}
 	if (++p->misses > MISSES_MAX)
 		return hunt(p, t_end_ns);
+	if (came_before)
+		return step_before(p, t_begin_ns) + (int64_t)p->period_ns - 2 * POLL_NS;
 	return MAX(t_begin_ns + POLL_NS, t_end_ns + POLL_NS / 5);
 }
 
@@ -144,7 +153,8 @@ int64_t pace_next(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, int64_t 
 {
 	bool changed = p->has_last && value != p->last_value;
 
-	bool tight = p->has_last && t_end_ns - p->last_begin_ns <= TIGHT_NS;
+	int64_t apart_ns = p->has_last ? t_end_ns - p->last_begin_ns : INT64_MAX;
+	bool tight = apart_ns <= TIGHT_NS;
 	bool sense = !changed || !tight || saw_step(p, p->last_begin_ns, t_end_ns);
 
 	p->dense = tight && (p->dense || changed);
@@ -156,7 +166,8 @@ int64_t pace_next(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, int64_t 
 		return hunt(p, t_end_ns);
 	switch (p->mode) {
 	case PACE_HUNT: return next_hunting(p, t_begin_ns, t_end_ns, changed);
-	case PACE_LOCKED: return next_locked(p, t_begin_ns, t_end_ns, changed);
+	case PACE_LOCKED:
+		return next_locked(p, t_begin_ns, t_end_ns, changed, apart_ns <= 2 * TIGHT_NS);
 	case PACE_FREE:
 	default: break;
 	}

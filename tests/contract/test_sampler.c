@@ -414,8 +414,8 @@ static void probe_says(const struct meter_request *req, const char *meter, const
 			 strstr(st[i].fix, fix) && !st[i].usable;
 	for (size_t i = 0; i < n && !found; i++)
 		print_message("# %s: %s / %s\n", st[i].meter, st[i].reason, st[i].fix);
-	assert_true(found);
 	free(st);
+	assert_true(found);
 }
 
 static void test_reasons(void **state)

@@ -307,7 +307,7 @@ static void test_no_driver_at_all(void **state)
 	_cleanup_gpu_inventory_ struct gpu_inventory inv = {0};
 	struct lem_error err = LEM_ERROR_INIT;
 	if (gpu_inventory_read(&inv, &err) == 0)
-		skip(); /* this machine has one */
+		return; /* this machine has one */
 	assert_non_null(strstr(err.what, "no NVIDIA driver (libnvidia-ml.so.1 not found)"));
 	assert_non_null(strstr(err.fix, "install"));
 }

@@ -238,8 +238,10 @@ static void test_powercap_permission(void **state)
 	const struct meter_status *st;
 
 	(void)state;
-	if (geteuid() == 0)
-		skip(); /* root may read everything; see the seam below for perf */
+	if (geteuid() == 0) { /* root may read everything; perf has a seam for this, see below */
+		print_message("# SKIP: needs an ordinary user\n");
+		return;
+	}
 	bench_init(&b);
 	fake_sysfs_zone(&b.fs, "intel-rapl:0", "package-0", 1000, MAX_UJ);
 	fake_sysfs_chmod(&b.fs, "class/powercap/intel-rapl:0/energy_uj", 0);
