@@ -63,6 +63,7 @@ static bool fit_solve(const struct fit *f, double base_ns, struct grid *g)
 		return false;
 	g->period_ns = (f->n * f->kt - f->k * f->t) / det;
 	g->t0_ns = base_ns + (f->t - g->period_ns * f->k) / f->n;
+	g->spread_ns = g->period_ns * sqrt(det / f->n);
 	return g->period_ns > 0;
 }
 
@@ -94,29 +95,63 @@ static bool number_steps(const struct bracket *b, size_t n, double period_ns, st
 	return true;
 }
 
-struct grid grid_fit(const struct bracket *b, size_t n)
+/*
+ * Moves the grid to where the brackets agree. Of each side the tenth that is strictest is left out:
+ * a step that came early or late by chance must not rule out the phase of all others.
+ */
+static void tighten(const struct bracket *b, size_t n, struct grid *g)
 {
-	_cleanup_free_ double *widths = lem_calloc(n + 1, sizeof(*widths));
-	struct grid g = {0};
-	struct fit f = {0};
-	double period_ns = first_period(b, n), base_ns = 0, worst = 0;
+	_cleanup_free_ double *lo = lem_calloc(n + 1, sizeof(*lo)),
+			      *hi = lem_calloc(n + 1, sizeof(*hi));
 	size_t k = 0;
+	double from, to;
 
-	if (!(period_ns > 2.0 * (double)JITTER_NS) ||
-	    !number_steps(b, n, period_ns, &f, &base_ns) || !fit_solve(&f, base_ns, &g))
-		return (struct grid){0};
 	for (size_t i = 0; i < n; i++) {
-		double off;
+		double step;
 
 		if (!is_tight(&b[i]))
 			continue;
-		off = (middle(&b[i]) - g.t0_ns) / g.period_ns;
-		worst = fmax(worst, fabs(off - round(off)) * g.period_ns);
-		widths[k++] = (double)(b[i].hi_ns - b[i].lo_ns);
+		step = g->t0_ns + round((middle(&b[i]) - g->t0_ns) / g->period_ns) * g->period_ns;
+		lo[k] = (double)b[i].lo_ns - step;
+		hi[k++] = (double)b[i].hi_ns - step;
 	}
-	/* All reads lie at the same phase, so their brackets' error is one and the same. */
-	g.half_ns = (int64_t)(median(widths, k) / 2) + JITTER_NS;
-	g.known = worst < g.period_ns / 4;
+	qsort(lo, k, sizeof(*lo), compare_double);
+	qsort(hi, k, sizeof(*hi), compare_double);
+	from = lo[k - 1 - k / 10];
+	to = hi[k / 10];
+	g->t0_ns += (from + to) / 2;
+	/* The brackets' errors are not independent (all reads follow one estimate): twice the
+	 * slope's. */
+	g->tilt = 4 * (to > from ? (to - from) / 2 + (double)JITTER_NS : (double)JITTER_NS) /
+		  g->spread_ns;
+	g->half_ns = (int64_t)(fabs(to - from) / 2) + JITTER_NS;
+}
+
+static double worst_residual_ns(const struct bracket *b, size_t n, const struct grid *g)
+{
+	double worst = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		double off = (middle(&b[i]) - g->t0_ns) / g->period_ns;
+
+		if (is_tight(&b[i]))
+			worst = fmax(worst, fabs(off - round(off)) * g->period_ns);
+	}
+	return worst;
+}
+
+struct grid grid_fit(const struct bracket *b, size_t n)
+{
+	struct grid g = {0};
+	struct fit f = {0};
+	double period_ns = first_period(b, n), base_ns = 0;
+
+	if (!(period_ns > 2.0 * (double)JITTER_NS) ||
+	    !number_steps(b, n, period_ns, &f, &base_ns) || !fit_solve(&f, base_ns, &g) ||
+	    worst_residual_ns(b, n, &g) > g.period_ns / 4)
+		return (struct grid){0};
+	tighten(b, n, &g);
+	g.known = true;
 	return g;
 }
 

@@ -16,7 +16,10 @@ struct bracket {
 struct grid {
 	bool known;
 	double t0_ns, period_ns;
-	int64_t half_ns; /* how far a step may lie from its predicted time */
+	double spread_ns; /* root of the sum of squares of the brackets' distances from their middle
+			   */
+	int64_t half_ns;  /* how far a step may lie from its predicted time */
+	double tilt;      /* how far the period may be off, as a share of it (95 %) */
 };
 
 #define GRID_TIGHT_NS (30 * NS_PER_MS)

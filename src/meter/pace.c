@@ -6,11 +6,13 @@
 #define TIGHT_NS    (30 * NS_PER_MS) /* a bracket narrower than this tells when a step was */
 #define LATE_NS     (8 * NS_PER_MS)  /* after a step; its jitter has 1.4 ms standard deviation */
 #define HUNT_MAX_NS (2500 * NS_PER_MS)
+#define CLOSE_NS    (2 * NS_PER_MS) /* one side of each check comes this close */
+#define DRIFT_NS    NS_PER_MS       /* what the phase may have moved between two sightings */
 #define REHUNT_NS   (60 * NS_PER_S)
 
 enum {
 	HUNT_STEPS = 3,
-	CHECK_FIRST = 3,
+	CHECK_FIRST = 2,
 	CHECK_MOST = 50,
 	MISSES_MAX = 15, /* polls without a step after one was due: more than a period of 100 ms */
 	FAST_POLLS = 12, /* all of them moved: faster than can be followed */
@@ -22,9 +24,10 @@ static int64_t hunt(struct pace *p, int64_t t_ns)
 	p->hunt_start_ns = t_ns;
 	p->polls = p->changes = p->misses = 0;
 	p->first_step_ns = p->step_ns = p->steps = 0;
+	p->late_ns = LATE_NS;
 	p->period_ns = 0;
 	p->early = false;
-	p->check_gap = p->until_check = CHECK_FIRST;
+	p->until_check = CHECK_FIRST;
 	return t_ns + POLL_NS;
 }
 
@@ -34,21 +37,41 @@ void pace_init(struct pace *p, int64_t every_ns)
 	(void)hunt(p, 0);
 }
 
-/* A step was seen in a narrow bracket around t. */
-static void saw_step(struct pace *p, int64_t t_ns)
+/* Starts to count steps anew at this one. */
+static void anchor(struct pace *p, int64_t lo_ns, int64_t hi_ns)
 {
-	int64_t k;
+	p->lo_ns = lo_ns;
+	p->hi_ns = hi_ns;
+	p->step_ns = p->first_step_ns = lo_ns + (hi_ns - lo_ns) / 2;
+	p->steps = 0;
+}
 
-	if (!p->step_ns) {
-		p->first_step_ns = p->step_ns = t_ns;
-		return;
+/* A step was seen between lo and hi. What is known of the phase from before narrows it further.
+ * False when it lies where none can be: the period is wrong or the phase has jumped. */
+static bool saw_step(struct pace *p, int64_t lo_ns, int64_t hi_ns)
+{
+	double since_ns = (double)(lo_ns + (hi_ns - lo_ns) / 2 - p->step_ns), off_ns;
+	int64_t k, shift_ns;
+
+	if (!p->step_ns || (!(p->period_ns > 0) && !p->dense)) {
+		anchor(p, lo_ns, hi_ns);
+		return true;
 	}
-	k = p->period_ns > 0 ? llround((double)(t_ns - p->step_ns) / p->period_ns) : 1;
-	if (k < 1)
-		return; /* two steps closer than half a period: noise */
+	k = p->period_ns > 0 ? llround(since_ns / p->period_ns) : 1;
+	off_ns = p->period_ns > 0 ? fabs(since_ns - (double)k * p->period_ns) : 0;
+	if (k < 1 || off_ns > MAX(p->period_ns / 4, (double)(hi_ns - lo_ns)))
+		return false;
+	shift_ns = p->period_ns > 0 ? (int64_t)((double)k * p->period_ns) : (int64_t)since_ns;
+	if (p->lo_ns + shift_ns - DRIFT_NS < hi_ns && p->hi_ns + shift_ns + DRIFT_NS > lo_ns) {
+		lo_ns = MAX(lo_ns, p->lo_ns + shift_ns - DRIFT_NS);
+		hi_ns = MIN(hi_ns, p->hi_ns + shift_ns + DRIFT_NS);
+	}
+	p->lo_ns = lo_ns;
+	p->hi_ns = hi_ns;
+	p->step_ns = lo_ns + (hi_ns - lo_ns) / 2;
 	p->steps += k;
-	p->step_ns = t_ns;
-	p->period_ns = (double)(t_ns - p->first_step_ns) / (double)p->steps;
+	p->period_ns = (double)(p->step_ns - p->first_step_ns) / (double)p->steps;
+	return true;
 }
 
 /* The predicted step at or before t. */
@@ -62,18 +85,21 @@ static int64_t step_before(const struct pace *p, int64_t t_ns)
 static int64_t plan(struct pace *p, int64_t t_begin_ns, int64_t call_ns)
 {
 	int64_t per_read = MAX((int64_t)1, llround((double)p->every_ns / p->period_ns));
-	int64_t target = step_before(p, t_begin_ns) + (int64_t)((double)per_read * p->period_ns);
+	/* A step just seen may by estimate lie after the beginning of the read that saw it. */
+	int64_t target = MAX(step_before(p, t_begin_ns), p->step_ns) +
+			 (int64_t)((double)per_read * p->period_ns);
 
+	p->late_ns = LATE_NS;
 	p->until_check -= per_read;
 	if (p->until_check > 0)
 		return target + LATE_NS;
-	/* The pair lies symmetrically around the step, or the estimate would creep. */
-	p->check_gap = MIN(p->check_gap * 3, (int64_t)CHECK_MOST);
-	p->until_check = p->check_gap;
+	/* As far ahead as has been seen: the period's error then moves the step by no more than the
+	 * error of the first sightings. */
+	p->until_check = MIN(MAX(p->steps, (int64_t)CHECK_FIRST), (int64_t)CHECK_MOST);
 	p->early = true;
-	if (per_read == 1)
-		target += (int64_t)p->period_ns;
-	return target - LATE_NS - call_ns;
+	p->close_early = !p->close_early;
+	p->late_ns = p->close_early ? LATE_NS : CLOSE_NS;
+	return target - call_ns - (p->close_early ? CLOSE_NS : LATE_NS);
 }
 
 static int64_t next_hunting(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, bool changed)
@@ -99,18 +125,27 @@ static int64_t next_hunting(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns
 	return MAX(t_begin_ns + POLL_NS, t_end_ns + POLL_NS / 5);
 }
 
-static int64_t next_locked(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, bool changed)
+static int64_t next_locked(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, bool changed,
+			   bool near)
 {
+	bool came_before = p->came_before;
+
+	p->came_before = false;
 	if (p->early) {
 		p->early = false;
-		return step_before(p, t_begin_ns) + (int64_t)p->period_ns + LATE_NS;
+		/* With a read in every period, a change by now means that the step has been. */
+		p->came_before = changed && (double)p->every_ns < 1.5 * p->period_ns;
+		return step_before(p, t_begin_ns) + (int64_t)p->period_ns + p->late_ns;
 	}
-	if (changed) {
+	/* Once a step was missed only one that is seen to happen counts. */
+	if (changed && (near || !p->misses)) {
 		p->misses = 0;
 		return plan(p, t_begin_ns, t_end_ns - t_begin_ns);
 	}
 	if (++p->misses > MISSES_MAX)
 		return hunt(p, t_end_ns);
+	if (came_before)
+		return step_before(p, t_begin_ns) + (int64_t)p->period_ns - 2 * POLL_NS;
 	return MAX(t_begin_ns + POLL_NS, t_end_ns + POLL_NS / 5);
 }
 
@@ -118,15 +153,21 @@ int64_t pace_next(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, int64_t 
 {
 	bool changed = p->has_last && value != p->last_value;
 
-	if (changed && t_end_ns - p->last_begin_ns <= TIGHT_NS)
-		saw_step(p, p->last_begin_ns + (t_end_ns - p->last_begin_ns) / 2);
+	int64_t apart_ns = p->has_last ? t_end_ns - p->last_begin_ns : INT64_MAX;
+	bool tight = apart_ns <= TIGHT_NS;
+	bool sense = !changed || !tight || saw_step(p, p->last_begin_ns, t_end_ns);
+
+	p->dense = tight && (p->dense || changed);
 	p->has_last = true;
 	p->failures = 0;
 	p->last_value = value;
 	p->last_begin_ns = t_begin_ns;
+	if (!sense)
+		return hunt(p, t_end_ns);
 	switch (p->mode) {
 	case PACE_HUNT: return next_hunting(p, t_begin_ns, t_end_ns, changed);
-	case PACE_LOCKED: return next_locked(p, t_begin_ns, t_end_ns, changed);
+	case PACE_LOCKED:
+		return next_locked(p, t_begin_ns, t_end_ns, changed, apart_ns <= 2 * TIGHT_NS);
 	case PACE_FREE:
 	default: break;
 	}

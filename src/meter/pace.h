@@ -7,9 +7,9 @@
  * to a whole period, which at the edge of a window is up to 70 J. So:
  *
  *   hunt    polls every 10 ms until three steps were seen: period and phase known to about 6 ms
- *   locked  one read 8 ms after every step; now and then that read is delayed to just before the
- *           following step, so that the pair brackets it anew and the period's estimate sharpens
- *           (after 3, 9, 27, then every 50 steps). Reads stay at one a step.
+ *   locked  one read 8 ms after every step; now and then one more just before a step, so that
+ *           the pair brackets it anew and the estimate sharpens (after 2, 4, 8, …, then every
+ *           50 steps: 10.2 reads a second)
  *   free    the counter moves with every poll, or not at all: plain periodic reads
  *
  * Only the order of reads comes from here; the pure energy code finds the grid in the data again.
@@ -26,15 +26,19 @@ struct pace {
 	int64_t every_ns; /* wanted distance of reads */
 	bool has_last;    /* last_* hold a reading */
 	int64_t last_value, last_begin_ns;
+	bool dense; /* since the latest step seen no other can have been missed */
 	int64_t hunt_start_ns, free_since_ns;
-	int polls, changes;             /* of this hunt */
-	int64_t first_step_ns, step_ns; /* 0: none seen; first anchors the period */
-	int64_t steps;                  /* between them */
-	double period_ns;               /* 0: unknown */
-	int64_t check_gap, until_check; /* steps */
-	bool early;                     /* the read to come lies just before a step */
-	int misses;                     /* polls in a row that saw no step where one was due */
-	int failures;                   /* failed readings in a row */
+	int polls, changes;            /* of this hunt */
+	int64_t lo_ns, hi_ns, step_ns; /* the latest step seen lies between; its middle; 0: none */
+	int64_t first_step_ns, steps;  /* the first, and how many steps ago: anchor the period */
+	double period_ns;              /* 0: unknown */
+	int64_t until_check;           /* steps */
+	bool early;                    /* the read to come lies just before a step ... */
+	bool close_early;              /* which side of the checks comes close to the step */
+	int64_t late_ns;               /* ... and the one after it this long after it */
+	bool came_before; /* the read before this one shows that the step awaited has been */
+	int misses;       /* polls in a row that saw no step where one was due */
+	int failures;     /* failed readings in a row */
 };
 
 void pace_init(struct pace *p, int64_t every_ns);

@@ -113,7 +113,8 @@ static bool dies_have_counters(const char *root)
 	_cleanup_free_ char *path = lem_asprintf("%s/devices/system/cpu/modalias", root);
 	char line[128];
 
-	return fs_read_line(path, line, sizeof(line)) && strstr(line, ":ven0000");
+	/* "cpu:type:x86,ven0000fam0006…"; vendor 0 is Intel, 2 AMD (asm/processor.h) */
+	return fs_read_line(path, line, sizeof(line)) && strstr(line, ",ven0000fam");
 }
 
 static bool is_listed(const struct rapl_event *out, size_t n, const char *device)
