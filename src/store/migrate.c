@@ -3,16 +3,28 @@
 
 _Static_assert(ARRAY_LEN(store_migrations) == STORE_SCHEMA_VERSION, "one step a version");
 
-static int one_int(struct store *s, const char *sql, int *ret, struct lem_error *err)
+struct marks {
+	int version, tables, runs;
+};
+
+/* One statement, hence one snapshot: another process may be making the tables at this moment. */
+static int read_marks(struct store *s, struct marks *m, struct lem_error *err)
 {
 	_cleanup_stmt_ sqlite3_stmt *q = NULL;
-	int r = store_prepare(s, sql, "read the results database", &q, err);
+	static const char doing[] = "read the results database";
+	static const char sql[] =
+		"SELECT (SELECT user_version FROM pragma_user_version),"
+		" (SELECT count(*) FROM sqlite_master WHERE type = 'table'),"
+		" (SELECT count(*) FROM pragma_table_info('runs') WHERE name = 'record')";
+	int r = store_prepare(s, sql, doing, &q, err);
 
 	if (r < 0)
 		return r;
 	if (sqlite3_step(q) != SQLITE_ROW)
-		return store_fail(s, "read the results database", err);
-	*ret = sqlite3_column_int(q, 0);
+		return store_fail(s, doing, err);
+	m->version = sqlite3_column_int(q, 0);
+	m->tables = sqlite3_column_int(q, 1);
+	m->runs = sqlite3_column_int(q, 2);
 	return 0;
 }
 
@@ -24,28 +36,21 @@ static int foreign(struct store *s, struct lem_error *err)
 
 int store_check_version(struct store *s, int *ret, struct lem_error *err)
 {
-	int version = 0, tables = 0, runs = 0;
-	int r = one_int(s, "PRAGMA user_version", &version, err);
+	struct marks m;
+	int r = read_marks(s, &m, err);
 
-	if (r >= 0)
-		r = one_int(s, "SELECT count(*) FROM sqlite_master WHERE type = 'table'", &tables,
-			    err);
-	if (r >= 0)
-		r = one_int(s,
-			    "SELECT count(*) FROM pragma_table_info('runs') WHERE name = 'record'",
-			    &runs, err);
 	if (r < 0)
 		return r;
-	if (version > STORE_SCHEMA_VERSION && runs) {
+	if (m.version > STORE_SCHEMA_VERSION && m.runs) {
 		lem_fail(err, LEM_E_UNSUPPORTED,
 			 "the results database is of a newer lem (schema %d, this one knows %d)",
-			 version, STORE_SCHEMA_VERSION);
+			 m.version, STORE_SCHEMA_VERSION);
 		lem_error_where(err, "%s/lem.sqlite", s->dir);
 		return lem_error_fix(err, "update lem, or use -o with another folder");
 	}
-	if (version < 0 || (version == 0 && tables) || (version > 0 && !runs))
+	if (m.version < 0 || (m.version == 0 && m.tables) || (m.version > 0 && !m.runs))
 		return foreign(s, err);
-	*ret = version;
+	*ret = m.version;
 	return 0;
 }
 

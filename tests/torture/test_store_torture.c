@@ -148,13 +148,44 @@ static void test_many_at_once(void **state)
 	assert_true(integrity_ok("results/lem.sqlite"));
 }
 
-static int open_and_close(void)
+/* Waits until the other end of the pipe closes, so that all begin together. */
+static int open_and_close(int gate)
 {
+	struct lem_error err = LEM_ERROR_INIT;
 	struct store *s = NULL;
-	int rc = store_open("results", &s, NULL);
+	char c;
+	int rc;
 
+	if (read(gate, &c, 1) != 0)
+		return 2;
+	rc = store_open("results", &s, &err);
+	if (rc < 0)
+		fprintf(stderr, "%s: %s (%s)\n", err.what, err.why, err.where);
 	store_close(s);
 	return rc < 0;
+}
+
+static void race(void)
+{
+	pid_t pids[2 * WRITERS];
+	int gate[2];
+
+	assert_int_equal(pipe2(gate, O_CLOEXEC), 0);
+	for (size_t i = 0; i < ARRAY_LEN(pids); i++) {
+		pids[i] = fork();
+		if (pids[i] != 0)
+			continue;
+		close(gate[1]);
+		_exit(open_and_close(gate[0]));
+	}
+	close(gate[0]);
+	close(gate[1]);
+	for (size_t i = 0; i < ARRAY_LEN(pids); i++) {
+		int status = 0;
+
+		assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+		assert_int_equal(status, 0);
+	}
 }
 
 /* The very first moment of a results folder, again and again. */
@@ -163,19 +194,8 @@ static void test_first_opening_races(void **state)
 	(void)state;
 	for (int round = 0; round < 20; round++) {
 		_cleanup_free_ char *old = lem_asprintf("old-%d", round);
-		pid_t pids[WRITERS];
 
-		for (int i = 0; i < WRITERS; i++) {
-			pids[i] = fork();
-			if (pids[i] == 0)
-				_exit(open_and_close());
-		}
-		for (int i = 0; i < WRITERS; i++) {
-			int status = 0;
-
-			assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
-			assert_int_equal(status, 0);
-		}
+		race();
 		assert_int_equal(rename("results", old), 0);
 	}
 }
