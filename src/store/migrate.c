@@ -36,7 +36,7 @@ static int foreign(struct store *s, struct lem_error *err)
 
 int store_check_version(struct store *s, int *ret, struct lem_error *err)
 {
-	struct marks m;
+	struct marks m = {0};
 	int r = read_marks(s, &m, err);
 
 	if (r < 0)
