@@ -102,7 +102,7 @@ warmup: {requests: 1}
     (lem.folder / "p.txt").write_text("The capital of France is\n\nThe opposite of cold is\n")
     r = lem.experiment(text=text)
     assert r["model"]["weights"] == "real" and r["status"] == "completed"
-    rows = [json.loads(x) for x in lem("results", "export", "last", "--format", "json", check=0).stdout.splitlines()]
+    rows = json.loads(lem("results", "export", "last", "--format", "json", check=0).stdout)
     assert "Paris" in rows[0]["text"] or "France" in rows[0]["text"]
     assert "hot" in rows[1]["text"] or "warm" in rows[1]["text"] or "cold" in rows[1]["text"]
     # Gemma's tokenizer: <bos> The _capital _of _France _is; <bos> The _opposite _of _cold _is
