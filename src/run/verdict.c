@@ -32,11 +32,6 @@ static void judge_outcome(const struct run_record *r, struct summary *s)
 				    r->notes[i] + strlen("worker_faults: "));
 }
 
-static double half_width(const struct quantity *q)
-{
-	return q->known && q->value > 0 ? (q->high - q->low) / 2 / q->value : 0;
-}
-
 /* The platform's counter contains packages and more; it is recorded, but no figure is made of it.
  */
 static bool enters_a_figure(const struct run_record *r, const char *device)
@@ -46,6 +41,11 @@ static bool enters_a_figure(const struct run_record *r, const char *device)
 		    r->samples.series[i].domain == DOMAIN_PSYS)
 			return false;
 	return true;
+}
+
+static double half_width(const struct quantity *q)
+{
+	return q->known && q->value > 0 ? (q->high - q->low) / 2 / q->value : 0;
 }
 
 static void judge_energy(const struct run_record *r, struct summary *s)
@@ -60,10 +60,14 @@ static void judge_energy(const struct run_record *r, struct summary *s)
 		if (enters_a_figure(r, faults[i].device))
 			verdict_add(&s->verdict, VERDICT_INVALID, "energy of %s: %s",
 				    faults[i].device, faults[i].text);
-	if (j->known && j->value > 0 && (j->high - j->low) / 2 > INTERVAL_WIDE * j->value)
+	if (j->known && strstr(s->energy_scope, "estimated"))
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "the energy is an estimate (CPU seconds times a stated power), not a "
+			    "measurement");
+	else if (half_width(j) > INTERVAL_WIDE)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
 			    "the energy is known to +-%.0f %% only; a longer window helps",
-			    (j->high - j->low) / 2 / j->value * 100);
+			    half_width(j) * 100);
 	for (size_t i = 0; i < r->samples.n_series; i++)
 		dropped += r->samples.series[i].dropped;
 	if (dropped)
