@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import os
+import resource
 import sqlite3
 import subprocess
 
@@ -120,3 +121,11 @@ def test_a_run_that_is_not_there(lem, run):
     second = lem.experiment()
     done = lem("results", "show", run["run_id"][:4], check=2)
     assert run["run_id"] in done.stderr and second["run_id"] in done.stderr
+
+
+def test_a_limit_on_file_sizes_is_reported(lem):
+    """The kernel's answer to a file beyond `ulimit -f` is a signal that would end lem without a word."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    done = subprocess.run([lem.program, "experiment", str(lem.config())], cwd=lem.folder, text=True, capture_output=True, preexec_fn=limit)
+    assert done.returncode == 2, done
+    assert "cannot be written" in done.stderr and "File too large" in done.stderr
