@@ -340,6 +340,7 @@ int cmd_experiment(int argc, char **argv)
 	int rc = parse(argc, argv, in);
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error to report, not an end */
 	if (rc == CLI_OK)
 		rc = load_and_run(in);
 	for (size_t i = 0; i < in->n_split; i++)

@@ -5,6 +5,9 @@
 /* RAPL is refreshed about every millisecond, jittered and without a time stamp (energy.md 4). */
 #define CONTINUOUS_REFRESH_NS NS_PER_MS
 
+/* How long readings that may belong to either of two steps are passed over. */
+#define DOUBT_NS (2500 * NS_PER_MS)
+
 struct reading {
 	int64_t begin_ns, end_ns, value;
 };
@@ -122,7 +125,10 @@ static void grid_knots(const struct grid *g, const struct reading *r, size_t n, 
 
 		if (at <= last_k)
 			continue;
-		/* Still either of two: the likelier one, and the interval knows. */
+		/* Still either of two: not used, unless nothing else is at hand; then the interval
+		 * knows. */
+		if (k[i].first != k[i].last && e->n && mid_ns - e->knots[e->n - 1].t_ns < DOUBT_NS)
+			continue;
 		if (k[i].first != k[i].last)
 			half_ns += (int64_t)g->period_ns;
 		last_k = at;

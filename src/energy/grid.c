@@ -1,11 +1,13 @@
 #include "energy/grid.h"
 
+#include "energy/period.h"
+
 #include <math.h>
 
 /* Steps of the H100's counter lie within 1.4 ms (standard deviation) of their grid. */
 #define JITTER_NS (3 * NS_PER_MS)
 
-enum { MIN_STEPS = 3 };
+enum { MIN_STEPS = 3, FIRST_ALL = 32, FIT_MAX = 256 };
 
 static bool is_tight(const struct bracket *b)
 {
@@ -42,57 +44,44 @@ static double first_period(const struct bracket *b, size_t n)
 	return k ? median(gaps, k) : 0;
 }
 
-struct fit { /* least squares of t = t0 + k × period */
-	double n, k, t, kk, kt;
-};
-
-static void fit_add(struct fit *f, double k, double t)
+/* The middles of the tight brackets, ascending; the first ones all, of the rest at most FIT_MAX. */
+static size_t take_middles(const struct bracket *b, size_t n, double *out)
 {
-	f->n++;
-	f->k += k;
-	f->t += t;
-	f->kk += k * k;
-	f->kt += k * t;
-}
+	size_t tight = 0, seen = 0, k = 0, stride;
 
-static bool fit_solve(const struct fit *f, double base_ns, struct grid *g)
-{
-	double det = f->n * f->kk - f->k * f->k;
-
-	if (f->n < MIN_STEPS || !(det > 0))
-		return false;
-	g->period_ns = (f->n * f->kt - f->k * f->t) / det;
-	g->t0_ns = base_ns + (f->t - g->period_ns * f->k) / f->n;
-	g->spread_ns = g->period_ns * sqrt(det / f->n);
-	return g->period_ns > 0;
-}
-
-/* Numbers the steps one after the other; the period sharpens as the lever grows. */
-static bool number_steps(const struct bracket *b, size_t n, double period_ns, struct fit *f,
-			 double *base_ns)
-{
-	double first = 0, last = 0, k = 0;
-
+	for (size_t i = 0; i < n; i++)
+		tight += is_tight(&b[i]);
+	stride = tight / FIT_MAX + 1;
 	for (size_t i = 0; i < n; i++) {
-		double t, steps;
-
 		if (!is_tight(&b[i]))
 			continue;
-		t = middle(&b[i]);
-		if (f->n == 0) {
-			*base_ns = first = last = t;
-			fit_add(f, 0, 0);
-			continue;
-		}
-		steps = round((t - last) / period_ns);
-		if (steps < 1 || fabs(t - last - steps * period_ns) > period_ns / 3)
-			return false; /* no grid, or its phase has jumped */
-		k += steps;
-		last = t;
-		period_ns = (t - first) / k;
-		fit_add(f, k, t - first);
+		if (seen < FIRST_ALL || seen % stride == 0)
+			out[k++] = middle(&b[i]);
+		seen++;
 	}
-	return true;
+	return k;
+}
+
+/* Least squares of t = t0 + k × period, k counted by the period found. */
+static bool fit_line(const double *t_ns, size_t n, double period_ns, struct grid *g)
+{
+	double sk = 0, st = 0, skk = 0, skt = 0, det;
+
+	for (size_t i = 0; i < n; i++) {
+		double t = t_ns[i] - t_ns[0], k = round(t / period_ns);
+
+		sk += k;
+		st += t;
+		skk += k * k;
+		skt += k * t;
+	}
+	det = (double)n * skk - sk * sk;
+	if (n < MIN_STEPS || !(det > 0))
+		return false;
+	g->period_ns = ((double)n * skt - sk * st) / det;
+	g->t0_ns = t_ns[0] + (st - g->period_ns * sk) / (double)n;
+	g->spread_ns = g->period_ns * sqrt(det / (double)n);
+	return g->period_ns > 0;
 }
 
 /*
@@ -127,28 +116,16 @@ static void tighten(const struct bracket *b, size_t n, struct grid *g)
 	g->half_ns = (int64_t)(fabs(to - from) / 2) + JITTER_NS;
 }
 
-static double worst_residual_ns(const struct bracket *b, size_t n, const struct grid *g)
-{
-	double worst = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		double off = (middle(&b[i]) - g->t0_ns) / g->period_ns;
-
-		if (is_tight(&b[i]))
-			worst = fmax(worst, fabs(off - round(off)) * g->period_ns);
-	}
-	return worst;
-}
-
 struct grid grid_fit(const struct bracket *b, size_t n)
 {
+	_cleanup_free_ double *t_ns = lem_calloc(n + 1, sizeof(*t_ns));
+	size_t k = take_middles(b, n, t_ns);
+	double period_ns = first_period(b, n);
 	struct grid g = {0};
-	struct fit f = {0};
-	double period_ns = first_period(b, n), base_ns = 0;
 
-	if (!(period_ns > 2.0 * (double)JITTER_NS) ||
-	    !number_steps(b, n, period_ns, &f, &base_ns) || !fit_solve(&f, base_ns, &g) ||
-	    worst_residual_ns(b, n, &g) > g.period_ns / 4)
+	if (period_ns > 2.0 * (double)JITTER_NS)
+		period_ns = period_find(t_ns, k, period_ns);
+	if (!(period_ns > 0) || !fit_line(t_ns, k, period_ns, &g))
 		return (struct grid){0};
 	tighten(b, n, &g);
 	g.known = true;

@@ -26,7 +26,7 @@ struct grid {
 
 /*
  * Fits the grid to the tight ones among n brackets in order of time. Not known when too few are
- * tight or when they do not fit one grid (each must lie within a quarter period of it).
+ * tight or when they do not agree on one period and phase over the whole time.
  */
 struct grid grid_fit(const struct bracket *b, size_t n);
 

@@ -9,7 +9,7 @@
 #define LAG_TO_NS   (100 * NS_PER_MS)
 #define LAG_STEP_NS (4 * NS_PER_MS)
 
-enum { MIN_STEPS = 20, MAX_STEPS = 2000 };
+enum { MIN_STEPS = 8, MAX_STEPS = 2000 };
 
 /* The misfit at the right lag must be this much smaller than at the worst for the lag to mean
  * anything, and lags within this factor of the best are as good as it. */

@@ -2,19 +2,26 @@
 
 #include <math.h>
 
-#define POLL_NS     (10 * NS_PER_MS)
-#define TIGHT_NS    (30 * NS_PER_MS) /* a bracket narrower than this tells when a step was */
-#define LATE_NS     (8 * NS_PER_MS)  /* after a step; its jitter has 1.4 ms standard deviation */
+#define POLL_NS  (10 * NS_PER_MS)
+#define TIGHT_NS (30 * NS_PER_MS) /* a bracket narrower than this tells when a step was */
+/* Ordinary reads keep away from the refresh: within about 17 ms of it a call takes 10 to 15 ms
+ * instead of 3 on H100 (seen with driver 580). */
+#define SAFE_NS     (30 * NS_PER_MS)
+#define SAFE_SHARE  0.35            /* ... or this share of a shorter period */
+#define FAR_NS      (8 * NS_PER_MS) /* the sides of a check; a step's jitter is 1.4 ms (1 sigma) */
+#define CLOSE_NS    (2 * NS_PER_MS)
+#define DRIFT_NS    NS_PER_MS /* what the phase may have moved between two sightings */
 #define HUNT_MAX_NS (2500 * NS_PER_MS)
-#define CLOSE_NS    (2 * NS_PER_MS) /* one side of each check comes this close */
-#define DRIFT_NS    NS_PER_MS       /* what the phase may have moved between two sightings */
 #define REHUNT_NS   (60 * NS_PER_S)
 
 enum {
 	HUNT_STEPS = 3,
 	CHECK_FIRST = 2,
-	CHECK_MOST = 50,
-	MISSES_MAX = 15, /* polls without a step after one was due: more than a period of 100 ms */
+	CHECK_MOST = 100,
+	MARK_READS = 2,  /* steps read after a mark, besides the read at the mark itself */
+	POLLS_MAX = 15,  /* polls without a step where one was due: more than a period of 100 ms */
+	POLLS_HERE = 3,  /* ... before the next step is waited for */
+	TRIES_MAX = 5,   /* checks in a row that calls of 10 ms and more have spoilt */
 	FAST_POLLS = 12, /* all of them moved: faster than can be followed */
 };
 
@@ -22,11 +29,10 @@ static int64_t hunt(struct pace *p, int64_t t_ns)
 {
 	p->mode = PACE_HUNT;
 	p->hunt_start_ns = t_ns;
-	p->polls = p->changes = p->misses = 0;
+	p->polls = p->changes = 0;
 	p->first_step_ns = p->step_ns = p->steps = 0;
-	p->late_ns = LATE_NS;
 	p->period_ns = 0;
-	p->early = false;
+	p->expect = PACE_SAFE;
 	p->until_check = CHECK_FIRST;
 	return t_ns + POLL_NS;
 }
@@ -82,24 +88,46 @@ static int64_t step_before(const struct pace *p, int64_t t_ns)
 	return p->step_ns + (int64_t)(k * p->period_ns);
 }
 
-static int64_t plan(struct pace *p, int64_t t_begin_ns, int64_t call_ns)
+static int64_t poll_again(int64_t t_begin_ns, int64_t t_end_ns)
 {
-	int64_t per_read = MAX((int64_t)1, llround((double)p->every_ns / p->period_ns));
-	/* A step just seen may by estimate lie after the beginning of the read that saw it. */
-	int64_t target = MAX(step_before(p, t_begin_ns), p->step_ns) +
-			 (int64_t)((double)per_read * p->period_ns);
+	return MAX(t_begin_ns + POLL_NS, t_end_ns + POLL_NS / 5);
+}
 
-	p->late_ns = LATE_NS;
-	p->until_check -= per_read;
-	if (p->until_check > 0)
-		return target + LATE_NS;
+/* A pair of reads around the step at target. Which side comes close alternates, so that the two
+ * kinds of brackets together narrow the phase to less than either. */
+static int64_t plan_check(struct pace *p, int64_t target_ns, int64_t call_ns)
+{
 	/* As far ahead as has been seen: the period's error then moves the step by no more than the
 	 * error of the first sightings. */
 	p->until_check = MIN(MAX(p->steps, (int64_t)CHECK_FIRST), (int64_t)CHECK_MOST);
-	p->early = true;
+	p->expect = PACE_EARLY;
 	p->close_early = !p->close_early;
-	p->late_ns = p->close_early ? LATE_NS : CLOSE_NS;
-	return target - call_ns - (p->close_early ? CLOSE_NS : LATE_NS);
+	p->late_ns = p->close_early ? FAR_NS : CLOSE_NS;
+	return target_ns - call_ns - (p->close_early ? CLOSE_NS : FAR_NS);
+}
+
+static int64_t plan(struct pace *p, int64_t t_begin_ns, int64_t call_ns)
+{
+	int64_t ahead = MAX((int64_t)1, llround((double)p->every_ns / p->period_ns));
+	/* A step just seen may by estimate lie after the beginning of the read that saw it. */
+	int64_t last_ns = MAX(step_before(p, t_begin_ns), p->step_ns);
+	int64_t safe_ns = MIN(SAFE_NS, (int64_t)(SAFE_SHARE * p->period_ns));
+	bool at_mark = p->at_mark;
+
+	p->expect = PACE_SAFE;
+	p->at_mark = false;
+	/* A mark may fall so close behind a step that its read might belong to either side. */
+	if (at_mark && t_begin_ns - last_ns < safe_ns)
+		return last_ns + safe_ns;
+	if (p->mark_reads > 0) {
+		p->mark_reads--;
+		ahead = 1;
+	} else if (p->until_check <= ahead) {
+		ahead = MAX(p->until_check, (int64_t)1);
+		return plan_check(p, last_ns + (int64_t)((double)ahead * p->period_ns), call_ns);
+	}
+	p->until_check -= ahead;
+	return last_ns + (int64_t)((double)ahead * p->period_ns) + safe_ns;
 }
 
 static int64_t next_hunting(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, bool changed)
@@ -122,41 +150,64 @@ static int64_t next_hunting(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns
 		p->free_since_ns = t_end_ns;
 		return t_begin_ns + p->every_ns;
 	}
-	return MAX(t_begin_ns + POLL_NS, t_end_ns + POLL_NS / 5);
+	return poll_again(t_begin_ns, t_end_ns);
 }
 
-static int64_t next_locked(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, bool changed,
-			   bool near)
+/* No step was where it should have been: look for it a little longer, then where the next is due.
+ */
+static int64_t next_poll(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns)
 {
-	bool came_before = p->came_before;
-
-	p->came_before = false;
-	if (p->early) {
-		p->early = false;
-		/* With a read in every period, a change by now means that the step has been. */
-		p->came_before = changed && (double)p->every_ns < 1.5 * p->period_ns;
-		return step_before(p, t_begin_ns) + (int64_t)p->period_ns + p->late_ns;
-	}
-	/* Once a step was missed only one that is seen to happen counts. */
-	if (changed && (near || !p->misses)) {
-		p->misses = 0;
-		return plan(p, t_begin_ns, t_end_ns - t_begin_ns);
-	}
-	if (++p->misses > MISSES_MAX)
+	p->expect = PACE_POLL;
+	p->polls++;
+	if (p->polls > POLLS_MAX)
 		return hunt(p, t_end_ns);
-	if (came_before)
-		return step_before(p, t_begin_ns) + (int64_t)p->period_ns - 2 * POLL_NS;
-	return MAX(t_begin_ns + POLL_NS, t_end_ns + POLL_NS / 5);
+	if (p->polls == POLLS_HERE && p->period_ns > 2.0 * (double)TIGHT_NS)
+		return MAX(poll_again(t_begin_ns, t_end_ns),
+			   step_before(p, t_begin_ns) + (int64_t)p->period_ns - 2 * POLL_NS);
+	return poll_again(t_begin_ns, t_end_ns);
+}
+
+static int64_t next_locked(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, bool near)
+{
+	switch (p->expect) {
+	case PACE_EARLY:
+		p->expect = PACE_LATE;
+		return step_before(p, t_begin_ns) + (int64_t)p->period_ns + p->late_ns;
+	case PACE_LATE:
+		p->polls = 0;
+		if (!near)
+			return next_poll(p, t_begin_ns, t_end_ns);
+		/* Calls took so long that the pair tells little: once more, but not for ever. */
+		p->tries = p->tight ? 0 : p->tries + 1;
+		if (p->tries > 0 && p->tries < TRIES_MAX)
+			p->until_check = 1;
+		break;
+	case PACE_POLL:
+		if (!near)
+			return next_poll(p, t_begin_ns, t_end_ns);
+		break;
+	case PACE_SAFE:
+	default: break;
+	}
+	return plan(p, t_begin_ns, t_end_ns - t_begin_ns);
+}
+
+void pace_mark(struct pace *p)
+{
+	p->at_mark = true;
+	p->mark_reads = MARK_READS;
+	p->expect = PACE_SAFE; /* a check in progress is given up: the read at the mark spoils its
+				  pair */
 }
 
 int64_t pace_next(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, int64_t value)
 {
 	bool changed = p->has_last && value != p->last_value;
-
 	int64_t apart_ns = p->has_last ? t_end_ns - p->last_begin_ns : INT64_MAX;
 	bool tight = apart_ns <= TIGHT_NS;
 	bool sense = !changed || !tight || saw_step(p, p->last_begin_ns, t_end_ns);
 
+	p->tight = tight;
 	p->dense = tight && (p->dense || changed);
 	p->has_last = true;
 	p->failures = 0;
@@ -167,7 +218,7 @@ int64_t pace_next(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, int64_t 
 	switch (p->mode) {
 	case PACE_HUNT: return next_hunting(p, t_begin_ns, t_end_ns, changed);
 	case PACE_LOCKED:
-		return next_locked(p, t_begin_ns, t_end_ns, changed, apart_ns <= 2 * TIGHT_NS);
+		return next_locked(p, t_begin_ns, t_end_ns, changed && apart_ns <= 2 * TIGHT_NS);
 	case PACE_FREE:
 	default: break;
 	}

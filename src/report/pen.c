@@ -143,11 +143,21 @@ void pen_line(struct pen *p, const char *label, const char *fmt, ...)
 
 char *pen_spread(const struct pen *p, const struct quantity *q, char *buf, size_t size)
 {
-	double half = (q->high - q->low) / 2;
+	double half = (q->high - q->low) / 2, percent = half / fabs(q->value) * 100;
 
 	buf[0] = '\0';
-	if (half > 0 && q->value != 0)
-		snprintf(buf, size, " %s %.2g %%", pen_plus_minus(p), half / fabs(q->value) * 100);
+	if (!(half > 0) || q->value == 0)
+		return buf;
+	if (percent < 0.01)
+		snprintf(buf, size, " %s <0.01 %%", pen_plus_minus(p));
+	else if (percent > 999)
+		snprintf(buf, size, " %s >999 %%", pen_plus_minus(p));
+	else
+		snprintf(buf, size, " %s %.*f %%", pen_plus_minus(p),
+			 percent >= 9.95    ? 0
+			 : percent >= 0.995 ? 1
+					    : 2,
+			 percent);
 	return buf;
 }
 

@@ -19,19 +19,23 @@ struct run {
 	struct arena arena;
 	struct gpu_binding binding;
 	struct sample_set set;
+	int64_t mark_ns; /* when sampler_mark was called */
 	int64_t stop_ns; /* how long sampler_stop took */
 	double watts;
 };
 
 static const char *const only_nvml[] = {"nvml", NULL};
 
-/* Samples n GPUs of the fake for that long. */
-static void run_for(struct run *r, const char *script, int n, int64_t ns)
+/* Samples n GPUs of the fake for that long, with a mark after mark_ns (0: none). */
+static void run_with(struct run *r, const char *script, int n, int64_t ns, double counter_hz,
+		     int64_t mark_ns)
 {
 	_cleanup_gpu_inventory_ struct gpu_inventory inv = {0};
 	static const char *const items[] = {"0", "1", "2", "3", "4", "5", "6", "7"};
-	struct meter_request req = {
-		.binding = &r->binding, .meters = only_nvml, .max_duration_ns = 60 * NS_PER_S};
+	struct meter_request req = {.binding = &r->binding,
+				    .meters = only_nvml,
+				    .counter_hz = counter_hz,
+				    .max_duration_ns = 60 * NS_PER_S};
 	struct sampler *s = NULL;
 	int64_t t0;
 
@@ -41,11 +45,22 @@ static void run_for(struct run *r, const char *script, int n, int64_t ns)
 	assert_int_equal(gpu_resolve(&inv, items, (size_t)n, NULL, &r->arena, &r->binding, NULL),
 			 0);
 	assert_int_equal(sampler_start(&req, &s, NULL), 0);
-	clock_sleep_until_ns(clock_now_ns() + ns);
+	t0 = clock_now_ns();
+	if (mark_ns) {
+		clock_sleep_until_ns(t0 + mark_ns);
+		r->mark_ns = clock_now_ns();
+		sampler_mark(s);
+	}
+	clock_sleep_until_ns(t0 + ns);
 	r->watts = sampler_watts_now(s);
 	t0 = clock_now_ns();
 	sampler_stop(s, &r->set);
 	r->stop_ns = clock_now_ns() - t0;
+}
+
+static void run_for(struct run *r, const char *script, int n, int64_t ns)
+{
+	run_with(r, script, n, ns, 10, 0);
 }
 
 static void run_release(struct run *r)
@@ -167,6 +182,36 @@ static void test_rates_and_lateness(void **state)
 	print_message("# worst lateness %.2f ms of %zu ticks\n", (double)worst / 1e6, r.set.n_late);
 	assert_true(r.set.cpu_ns > 0);
 	assert_true(r.set.t_stop_ns - r.set.t_start_ns >= 4 * NS_PER_S);
+	run_release(&r);
+}
+
+/* One read a second but for the hunt, the first checks, and the mark: at once and after two steps.
+ */
+static void test_default_rate_and_marks(void **state)
+{
+	struct run r;
+	const struct series *s;
+	size_t before = 0, after = 0;
+	int64_t first_ns = INT64_MAX;
+
+	(void)state;
+	run_with(&r, "gpus=2", 2, 9 * NS_PER_S, 0, 7500 * NS_PER_MS);
+	for (int g = 0; g < 2; g++) {
+		s = find(&r, SIGNAL_ENERGY_COUNTER_UJ, g);
+		for (size_t i = 0; i < s->n; i++) {
+			int64_t t = s->t_begin_ns[i] - r.mark_ns;
+
+			before += t < 0 && t >= -3 * NS_PER_S;
+			after += t >= 0 && t < 350 * NS_PER_MS;
+			if (t >= 0)
+				first_ns = MIN(first_ns, t);
+		}
+		assert_true(before <= 2 * 8);
+		assert_true(after >= 3 && after <= 8);
+		assert_true(first_ns < 30 * NS_PER_MS);
+		before = after = 0;
+		first_ns = INT64_MAX;
+	}
 	run_release(&r);
 }
 
@@ -367,7 +412,7 @@ static void test_full_columns_count_what_they_drop(void **state)
 	assert_int_equal(gpu_inventory_read(&inv, NULL), 0);
 	assert_int_equal(gpu_resolve(&inv, &item, 1, NULL, &arena, &binding, NULL), 0);
 	assert_int_equal(sampler_start(&req, &s, NULL), 0);
-	clock_sleep_until_ns(clock_now_ns() + RUN_NS);
+	clock_sleep_until_ns(clock_now_ns() + 6 * NS_PER_S); /* 300 ring entries */
 	sampler_stop(s, &set);
 	for (size_t i = 0; i < set.n_series; i++) {
 		assert_true(set.series[i].n <= set.series[i].cap);
@@ -510,6 +555,7 @@ int main(void)
 		cmocka_unit_test(test_every_signal_of_every_gpu),
 		cmocka_unit_test(test_ring),
 		cmocka_unit_test(test_rates_and_lateness),
+		cmocka_unit_test(test_default_rate_and_marks),
 		cmocka_unit_test(test_energy_is_the_fakes),
 		cmocka_unit_test(test_unsupported_signals_are_named),
 		cmocka_unit_test(test_without_a_counter),

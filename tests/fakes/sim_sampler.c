@@ -83,14 +83,21 @@ static bool read_counter(const struct sim *sim, struct rand *r, int64_t *begin, 
 static void record_counter(const struct sim *sim, struct rand *r, struct series *s)
 {
 	struct pace pace;
-	int64_t every_ns = sim->every_ns ? sim->every_ns : 100 * NS_PER_MS, next = sim->t0_ns;
+	int64_t every_ns = sim->every_ns ? sim->every_ns : NS_PER_S, next = sim->t0_ns, free = next;
+	size_t mark = 0;
 
 	pace_init(&pace, every_ns);
 	while (next < sim->t1_ns) {
-		int64_t begin = next + (int64_t)(rand_f64(r) * 150e3), end, uj;
+		bool at_mark = mark < sim->n_marks && sim->marks_ns[mark] <= next;
+		int64_t begin, end, uj;
 
+		if (at_mark)
+			pace_mark(&pace);
+		begin = MAX(at_mark ? sim->marks_ns[mark++] : next, free);
+		begin += (int64_t)(rand_f64(r) * 150e3); /* the thread wakes late */
 		if (!read_counter(sim, r, &begin, &end, &uj))
 			return;
+		free = end;
 		sim_push(s, begin, end, uj, true);
 		next = sim->unpaced ? MAX(next + every_ns, end)
 				    : MAX(pace_next(&pace, begin, end, uj), end);

@@ -18,8 +18,10 @@ struct sim {
 	const struct trace *trace;
 	int64_t t0_ns, t1_ns; /* simulated CLOCK_MONOTONIC */
 	int64_t period_ns, phase_ns, delay_ns, jitter_ns;
-	int64_t every_ns; /* of the reads; 0: 100 ms */
-	bool unpaced;     /* plain periodic reads, no hunting for the phase */
+	int64_t every_ns;        /* of the reads; 0: 1 s, the sampler's default */
+	const int64_t *marks_ns; /* ascending: where the run would call sampler_mark */
+	size_t n_marks;
+	bool unpaced; /* plain periodic reads, no hunting for the phase */
 	uint64_t seed;
 };
 

@@ -55,7 +55,7 @@ static const struct meter_status *status_of(struct bench *b, const char *device)
 static void tick(struct bench *b)
 {
 	vec_foreach (&b->su.tasks, t)
-		(void)t->read(t->arg, 0, false);
+		(void)t->read(t->arg, 0, METER_DUE);
 }
 
 /* -- wrap-around ------------------------------------------------------------------------------- */
@@ -350,6 +350,34 @@ static void test_perf_counts_a_package_once(void **state)
 	bench_release(&b);
 }
 
+/* As in some virtual machines: the event is there and never counts. */
+static void test_perf_that_stands_still_is_said(void **state)
+{
+	struct bench b;
+	void *m;
+
+	(void)state;
+	bench_init(&b);
+	make_pmu(&b.fs, "0", "0000");
+	m = rapl_perf_open_with(&b.su, &fake_kernel);
+	meter_setup_allocate(&b.su);
+	counts[0] = 0;
+	tick(&b);
+	clock_sleep_until_ns(clock_now_ns() + 1050 * NS_PER_MS);
+	tick(&b);
+	meter_rapl_perf.report(m, &b.su);
+	assert_int_equal(b.su.statuses.n, 2);
+	assert_non_null(
+		strstr(b.su.statuses.at[1].reason, "the counter of package-0 stands still"));
+	assert_false(b.su.statuses.at[1].usable);
+	counts[0] = 1ull << 32;
+	tick(&b);
+	meter_rapl_perf.report(m, &b.su);
+	assert_int_equal(b.su.statuses.n, 2);
+	meter_rapl_perf.close(m);
+	bench_release(&b);
+}
+
 static void test_perf_refuses_bad_files(void **state)
 {
 	static const struct {
@@ -425,6 +453,7 @@ int main(void)
 		cmocka_unit_test(test_powercap_permission),
 		cmocka_unit_test(test_perf_reads_joules),
 		cmocka_unit_test(test_perf_counts_a_package_once),
+		cmocka_unit_test(test_perf_that_stands_still_is_said),
 		cmocka_unit_test(test_perf_refuses_bad_files),
 		cmocka_unit_test(test_perf_permission),
 		cmocka_unit_test(test_perf_absent),

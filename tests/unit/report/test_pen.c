@@ -118,10 +118,15 @@ static void expect_quantity(struct quantity q, const char *want)
 static void test_quantities(void **state)
 {
 	(void)state;
-	expect_quantity(quantity_of(2, 1.9, 2.1, "m"), "  GPU           2.00 J +- 5 %\n");
+	expect_quantity(quantity_of(2, 1.9, 2.1, "m"), "  GPU           2.00 J +- 5.0 %\n");
 	expect_quantity(quantity_of(2, 2, 2, "m"), "  GPU           2.00 J\n");
 	expect_quantity(quantity_of(0, -1, 1, "m"), "  GPU           0 J\n");
 	expect_quantity(quantity_of(-4, -5, -3, "m"), "  GPU           -4.00 J +- 25 %\n");
+	expect_quantity(quantity_of(2, -1, 5, "m"), "  GPU           2.00 J +- 150 %\n");
+	expect_quantity(quantity_of(2, -98, 102, "m"), "  GPU           2.00 J +- >999 %\n");
+	expect_quantity(quantity_of(2, 1.993, 2.007, "m"), "  GPU           2.00 J +- 0.35 %\n");
+	expect_quantity(quantity_of(2, 1.99999, 2.00001, "m"),
+			"  GPU           2.00 J +- <0.01 %\n");
 	expect_quantity(quantity_unknown("no counter"),
 			"  GPU           not measured: no counter\n");
 }
