@@ -232,17 +232,20 @@ static struct column **slot(struct gpu *g, const struct slow_signal *s)
 static int64_t slow_task(void *arg, int64_t due_ns, enum meter_why why)
 {
 	struct gpu *g = arg;
+	int64_t begin_ns = clock_now_ns();
 
 	for (size_t i = 0; i < ARRAY_LEN(slow_signals); i++) {
 		struct column *c = *slot(g, &slow_signals[i]);
-		int64_t v = 0, t0 = clock_now_ns();
+		int64_t v = 0, end_ns;
 		int r;
 
 		if (!c)
 			continue;
 		r = slow_signals[i].read(g, &v);
+		end_ns = clock_now_ns();
 		note_lost(g, r);
-		column_push(c, t0, clock_now_ns(), v, r == NVML_SUCCESS);
+		column_push(c, begin_ns, end_ns, v, r == NVML_SUCCESS);
+		begin_ns = end_ns;
 	}
 	return meter_next_due(due_ns, SLOW_NS, why);
 }

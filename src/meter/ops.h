@@ -52,6 +52,8 @@ struct meter_setup {
 	int64_t counter_period_ns;
 	const _Atomic pid_t *watched; /* 0 until sampler_watch_pid */
 	bool cpu_energy; /* an earlier meter reads the CPU packages: they are not read twice */
+	void *region;    /* the columns' memory */
+	size_t region_size, region_used;
 	VEC(struct column *) columns;
 	VEC(struct meter_task) tasks;
 	VEC(struct meter_status) statuses;

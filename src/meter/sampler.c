@@ -10,7 +10,7 @@
  * energy counter call seen (93 ms, energy.md section 2). */
 #define STOP_PATIENCE_NS NS_PER_S
 
-enum { LATE_MAX = 1 << 20 }; /* ticks kept: 8 MB of address space, four hours of 8 GPUs */
+enum { LATE_MAX = 1 << 18 }; /* ticks kept: 2 MB of address space, some hours of 8 GPUs */
 
 /* Who frees what: decided once, by whoever comes first. */
 enum sampler_end { END_OPEN, END_FINISHED, END_ABANDONED };
@@ -240,34 +240,28 @@ static void *copy(const void *from, size_t n, size_t size)
 	return to;
 }
 
-/* The column's readings as a series of its own: handed over, or copied from under a hung thread. */
-static void take_series(struct column *c, bool own, struct series *ret)
+/* The column's readings as a series of its own, as long as they are: copied, because the region is
+ * mapped for the longest run, and because a hung thread keeps its own. */
+static void take_series(const struct column *c, struct series *ret)
 {
-	struct series *s = &c->s;
+	const struct series *s = &c->s;
 
 	*ret = *s;
-	ret->n = atomic_load_explicit(&c->n, memory_order_acquire);
-	if (own) {
-		s->t_begin_ns = s->t_end_ns = s->value = NULL;
-		s->ok = NULL;
-		return;
-	}
-	ret->cap = ret->n;
+	ret->n = ret->cap = atomic_load_explicit(&c->n, memory_order_acquire);
 	ret->t_begin_ns = copy(s->t_begin_ns, ret->n, sizeof(*s->t_begin_ns));
 	ret->t_end_ns = copy(s->t_end_ns, ret->n, sizeof(*s->t_end_ns));
 	ret->value = copy(s->value, ret->n, sizeof(*s->value));
 	ret->ok = copy(s->ok, ret->n, sizeof(*s->ok));
 }
 
-static void take_columns(struct sampler *s, bool own, struct sample_set *ret)
+static void take_columns(struct sampler *s, struct sample_set *ret)
 {
 	ret->n_series = s->su.columns.n;
 	ret->series = lem_calloc(MAX(ret->n_series, (size_t)1), sizeof(*ret->series));
 	for (size_t i = 0; i < ret->n_series; i++)
-		take_series(s->su.columns.at[i], own, &ret->series[i]);
+		take_series(s->su.columns.at[i], &ret->series[i]);
 	ret->n_late = atomic_load_explicit(&s->n_late, memory_order_acquire);
-	ret->late_ns =
-		own ? steal_ptr(s->late_ns) : copy(s->late_ns, ret->n_late, sizeof(*s->late_ns));
+	ret->late_ns = copy(s->late_ns, ret->n_late, sizeof(*s->late_ns));
 	ret->n_status = s->su.statuses.n;
 	ret->status = copy(s->su.statuses.at, ret->n_status, sizeof(*ret->status));
 	ret->t_start_ns = s->t_start_ns;
@@ -295,7 +289,7 @@ void sampler_stop(struct sampler *s, struct sample_set *ret)
 			s->meters[i].ops->report(s->meters[i].state, &s->su);
 	if (!own)
 		abandon(s);
-	take_columns(s, own, ret);
+	take_columns(s, ret);
 	ret->t_stop_ns = own ? s->t_stop_ns : clock_now_ns();
 	ret->cpu_ns = own ? s->cpu_ns : 0;
 	if (own)
