@@ -22,14 +22,14 @@ demo: build
 build:
 	@./setup
 	@tools/configure $(BUILD) --buildtype=release -Dwerror=false $(MESON_ARGS)
-	@ninja -C $(BUILD)
+	@ninja --quiet -C $(BUILD)
 
 test:
 	@./setup --tests
 	@tools/configure $(BUILD) --buildtype=release -Dwerror=false $(MESON_ARGS)
-	@ninja -C $(BUILD)
+	@ninja --quiet -C $(BUILD)
 	@tools/configure $(ASAN) -Dtests=true -Db_sanitize=address,undefined -Db_lundef=false
-	@ninja -C $(ASAN)
+	@ninja --quiet -C $(ASAN)
 	@tools/run-tests $(ASAN) $(BUILD)
 
 lint:
@@ -37,7 +37,7 @@ lint:
 	@tools/check-layers
 	@tools/check-style
 	@CC=clang tools/configure build-clang -Dtests=true
-	@ninja -C build-clang
+	@ninja --quiet -C build-clang
 
 bench: build
 	@tools/run-benches $(BUILD)
@@ -45,7 +45,7 @@ bench: build
 fuzz:
 	@./setup --tests
 	@CC=clang tools/configure build-fuzz -Dtests=true -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false
-	@ninja -C build-fuzz
+	@ninja --quiet -C build-fuzz
 	@tools/run-fuzz build-fuzz $(or $(SECONDS),30)
 
 coverage:

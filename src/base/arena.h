@@ -13,7 +13,10 @@ struct arena {
 	size_t total; /* bytes handed out */
 };
 
-#define ARENA_INIT      {0}
+#define ARENA_INIT \
+	{          \
+		0  \
+	}
 #define _cleanup_arena_ _cleanup_(arena_release)
 
 void arena_release(struct arena *a);

@@ -20,17 +20,17 @@
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 /* Each use gets names of its own, so that MIN(MIN(a, b), c) shadows nothing. */
-#define LEM_PICK_(op, a, b, x, y)                                                                  \
-	({                                                                                         \
-		__typeof__(a) x = (a);                                                             \
-		__typeof__(b) y = (b);                                                             \
-		x op y ? x : y;                                                                    \
+#define LEM_PICK_(op, a, b, x, y)      \
+	({                             \
+		__typeof__(a) x = (a); \
+		__typeof__(b) y = (b); \
+		x op y ? x : y;        \
 	})
-#define LEM_PASTE_(a, b)           a##b
-#define LEM_NAME_(a, b)            LEM_PASTE_(a, b)
-#define LEM_PICK_N_(op, a, b, n)   LEM_PICK_(op, a, b, LEM_NAME_(pick_a_, n), LEM_NAME_(pick_b_, n))
-#define MIN(a, b)                  LEM_PICK_N_(<, a, b, __COUNTER__)
-#define MAX(a, b)                  LEM_PICK_N_(>, a, b, __COUNTER__)
+#define LEM_PASTE_(a, b)         a##b
+#define LEM_NAME_(a, b)          LEM_PASTE_(a, b)
+#define LEM_PICK_N_(op, a, b, n) LEM_PICK_(op, a, b, LEM_NAME_(pick_a_, n), LEM_NAME_(pick_b_, n))
+#define MIN(a, b)                LEM_PICK_N_(<, a, b, __COUNTER__)
+#define MAX(a, b)                LEM_PICK_N_(>, a, b, __COUNTER__)
 
 #define _printf_(f, a) __attribute__((format(printf, f, a)))
 #define _unused_       __attribute__((unused))
@@ -67,11 +67,11 @@ static inline void cleanup_close(int *fd)
 #define _cleanup_fclose_ _cleanup_(cleanup_fclose)
 
 /* Hands a pointer (or fd) over: the cleanup attribute of the source then does nothing. */
-#define steal_ptr(p)                                                                               \
-	({                                                                                         \
-		__typeof__(p) stolen_ = (p);                                                       \
-		(p) = NULL;                                                                        \
-		stolen_;                                                                           \
+#define steal_ptr(p)                         \
+	({                                   \
+		__typeof__(p) stolen_ = (p); \
+		(p) = NULL;                  \
+		stolen_;                     \
 	})
 
 static inline int steal_fd(int *fd)

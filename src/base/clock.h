@@ -7,8 +7,8 @@
 
 #include "base/base.h"
 
-int64_t clock_now_ns(void);      /* CLOCK_MONOTONIC */
-int64_t clock_wall_ns(void);     /* CLOCK_REALTIME, ns since 1970 */
+int64_t clock_now_ns(void);  /* CLOCK_MONOTONIC */
+int64_t clock_wall_ns(void); /* CLOCK_REALTIME, ns since 1970 */
 int64_t clock_thread_cpu_ns(void);
 int64_t clock_process_cpu_ns(void);
 

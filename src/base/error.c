@@ -34,15 +34,15 @@ int lem_fail_errno(struct lem_error *err, int errnum, const char *fmt, ...)
 	return -LEM_E_IO;
 }
 
-#define SET_FIELD(field)                                                                           \
-	do {                                                                                       \
-		va_list ap;                                                                        \
-		if (!err)                                                                          \
-			return -LEM_E_INTERNAL;                                                    \
-		va_start(ap, fmt);                                                                 \
-		put(err->field, sizeof(err->field), fmt, ap);                                      \
-		va_end(ap);                                                                        \
-		return -(int)err->code;                                                            \
+#define SET_FIELD(field)                                      \
+	do {                                                  \
+		va_list ap;                                   \
+		if (!err)                                     \
+			return -LEM_E_INTERNAL;               \
+		va_start(ap, fmt);                            \
+		put(err->field, sizeof(err->field), fmt, ap); \
+		va_end(ap);                                   \
+		return -(int)err->code;                       \
 	} while (0)
 
 int lem_error_where(struct lem_error *err, const char *fmt, ...)

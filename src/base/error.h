@@ -3,8 +3,8 @@
  *
  *   int f(const in…, T **ret_x, struct lem_error *err);
  *
- * Negative on failure, outputs untouched on failure. The error lives on the caller's stack, holds no
- * heap memory and may be copied. Fields beyond `what` are optional and empty ("") when unset:
+ * Negative on failure, outputs untouched on failure. The error lives on the caller's stack, holds
+ * no heap memory and may be copied. Fields beyond `what` are optional and empty ("") when unset:
  * what happened, where (file:line:column, URL, path), why (the cause below), fix (what to do).
  * err may be NULL when the caller does not care.
  */
@@ -36,9 +36,13 @@ struct lem_error {
 	char fix[384];
 };
 
-#define LEM_ERROR_INIT {.code = LEM_E_NONE}
+#define LEM_ERROR_INIT             \
+	{                          \
+		.code = LEM_E_NONE \
+	}
 
-/* Sets code and what, clears the rest; returns -code, so that callers write `return lem_fail(…)`. */
+/* Sets code and what, clears the rest; returns -code, so that callers write `return lem_fail(…)`.
+ */
 int lem_fail(struct lem_error *err, enum lem_code code, const char *fmt, ...) _printf_(3, 4);
 /* Like lem_fail with LEM_E_IO; why is strerror(errnum). */
 int lem_fail_errno(struct lem_error *err, int errnum, const char *fmt, ...) _printf_(3, 4);

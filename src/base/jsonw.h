@@ -11,7 +11,7 @@
 struct jsonw {
 	struct str *out;
 	int depth;
-	int indent;       /* spaces per level; 0 writes one line */
+	int indent;        /* spaces per level; 0 writes one line */
 	uint64_t nonempty; /* bit per depth: something was written at this level */
 };
 

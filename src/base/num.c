@@ -102,8 +102,9 @@ static bool parse_with_unit(const char *s, const struct unit *units, size_t n, d
 bool num_parse_duration_ns(const char *s, int64_t *ret)
 {
 	static const struct unit units[] = {
-		{"ns", 1},    {"us", 1e3},   {"ms", 1e6},       {"s", 1e9},         {"m", 60e9},
-		{"min", 60e9}, {"h", 3600e9}, {"d", 24 * 3600e9}, {"w", 7 * 24 * 3600e9},
+		{"ns", 1},     {"us", 1e3},        {"ms", 1e6},
+		{"s", 1e9},    {"m", 60e9},        {"min", 60e9},
+		{"h", 3600e9}, {"d", 24 * 3600e9}, {"w", 7 * 24 * 3600e9},
 	};
 	double v;
 
@@ -116,9 +117,20 @@ bool num_parse_duration_ns(const char *s, int64_t *ret)
 bool num_parse_bytes(const char *s, uint64_t *ret)
 {
 	static const struct unit units[] = {
-		{"", 1},       {"b", 1},           {"k", 1024},      {"kib", 1024},       {"kb", 1e3},
-		{"m", 1 << 20}, {"mib", 1 << 20},   {"mb", 1e6},      {"g", 1 << 30},      {"gib", 1 << 30},
-		{"gb", 1e9},   {"t", 1ULL << 40},  {"tib", 1ULL << 40}, {"tb", 1e12},
+		{"", 1},
+		{"b", 1},
+		{"k", 1024},
+		{"kib", 1024},
+		{"kb", 1e3},
+		{"m", 1 << 20},
+		{"mib", 1 << 20},
+		{"mb", 1e6},
+		{"g", 1 << 30},
+		{"gib", 1 << 30},
+		{"gb", 1e9},
+		{"t", 1ULL << 40},
+		{"tib", 1ULL << 40},
+		{"tb", 1e12},
 	};
 	double v;
 

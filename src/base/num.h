@@ -7,11 +7,11 @@
 
 #include "base/base.h"
 
-bool num_parse_i64(const char *s, int64_t *ret);             /* decimal, optional sign */
-bool num_parse_u64(const char *s, uint64_t *ret);            /* decimal, no sign */
-bool num_parse_f64(const char *s, double *ret);              /* finite decimal; NaN and inf refused */
-bool num_parse_duration_ns(const char *s, int64_t *ret);     /* "1.5s" "20ms" "5us" "2m" "1h" "3d" */
-bool num_parse_bytes(const char *s, uint64_t *ret);          /* "8g" "8GiB" "512m" "1GB" "4096" */
+bool num_parse_i64(const char *s, int64_t *ret);         /* decimal, optional sign */
+bool num_parse_u64(const char *s, uint64_t *ret);        /* decimal, no sign */
+bool num_parse_f64(const char *s, double *ret);          /* finite decimal; NaN and inf refused */
+bool num_parse_duration_ns(const char *s, int64_t *ret); /* "1.5s" "20ms" "5us" "2m" "1h" "3d" */
+bool num_parse_bytes(const char *s, uint64_t *ret);      /* "8g" "8GiB" "512m" "1GB" "4096" */
 
 /* "1.23 GiB", "412 MiB", "17 B"; buf of 24 bytes is enough. Returns buf. */
 char *num_format_bytes(uint64_t bytes, char *buf, size_t size);

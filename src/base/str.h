@@ -12,7 +12,10 @@ struct str {
 	size_t len, cap;
 };
 
-#define STR_INIT      {0}
+#define STR_INIT  \
+	{         \
+		0 \
+	}
 #define _cleanup_str_ _cleanup_(str_release)
 
 void str_release(struct str *s);

@@ -75,11 +75,24 @@ static int add_set(struct invocation *in, const char *arg)
 	return add_override(in, "--set", copy, eq + 1);
 }
 
+/* The file named on the command line replaces whatever source of prompts the configuration has;
+ * like every file named there it is looked for from the current folder. */
 static int add_prompts(struct invocation *in, const char *path)
 {
-	char *value = in->split[in->n_split++] = lem_asprintf("{type: file, path: \"%s\"}", path);
+	static const char *const cleared[] = {"dataset", "prompts.count", "prompts.input_tokens",
+					      "prompts.dataset", "prompts.subset"};
+	_cleanup_free_ char *cwd = getcwd(NULL, 0);
+	_cleanup_free_ char *absolute = fs_join(cwd, path);
+	char *value;
 
-	return add_override(in, "--prompts", "prompts", value);
+	for (size_t i = 0; i < ARRAY_LEN(cleared); i++)
+		if (add_override(in, "--prompts", cleared[i], "null") != CLI_OK)
+			return CLI_REFUSED;
+	if (in->n_split == OVERRIDES_MAX ||
+	    add_override(in, "--prompts", "prompts.type", "file") != CLI_OK)
+		return CLI_REFUSED;
+	value = in->split[in->n_split++] = lem_asprintf("\"%s\"", absolute);
+	return add_override(in, "--prompts", "prompts.path", value);
 }
 
 static int parse_option(struct invocation *in, int c)
@@ -327,6 +340,7 @@ int cmd_experiment(int argc, char **argv)
 	int rc = parse(argc, argv, in);
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error to report, not an end */
 	if (rc == CLI_OK)
 		rc = load_and_run(in);
 	for (size_t i = 0; i < in->n_split; i++)

@@ -24,14 +24,24 @@ static const char *title(enum run_phase p)
 	return "";
 }
 
+/* Tenths of a second while that is readable; nothing jumps between units from one moment to the
+ * next. */
+static char *seconds(int64_t ns, char *buf, size_t size)
+{
+	if (ns >= 100 * NS_PER_S)
+		return num_format_duration(ns, buf, size);
+	snprintf(buf, size, "%.1f s", (double)ns / 1e9);
+	return buf;
+}
+
 static void compose(const struct run_progress *p, struct str *s)
 {
 	char a[24], b[24];
 
 	str_addf(s, "%s  %s", p->detail[0] ? p->detail : title(p->phase),
-		 num_format_duration(p->elapsed_ns, a, sizeof(a)));
+		 seconds(p->elapsed_ns, a, sizeof(a)));
 	if (p->left_ns >= 0)
-		str_addf(s, ", %s left", num_format_duration(p->left_ns, a, sizeof(a)));
+		str_addf(s, ", %s left", seconds(p->left_ns, a, sizeof(a)));
 	if (p->phase == PHASE_PREFLIGHT && p->total)
 		str_addf(s, "  %s of %s", num_format_bytes(p->done, a, sizeof(a)),
 			 num_format_bytes(p->total, b, sizeof(b)));

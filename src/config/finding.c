@@ -36,6 +36,9 @@ static const char *safe_field(struct arena *a, const char *field)
 
 static struct finding *add(struct config *c, enum severity severity, const char *code,
 			   const char *field, const struct layer *layer, int line, int column,
+			   const char *fmt, va_list ap) _printf_(8, 0);
+static struct finding *add(struct config *c, enum severity severity, const char *code,
+			   const char *field, const struct layer *layer, int line, int column,
 			   const char *fmt, va_list ap)
 {
 	_cleanup_str_ struct str message = STR_INIT;

@@ -49,6 +49,18 @@ static struct quantity unknown(const struct sample_set *s, enum domain d, const 
 	return q;
 }
 
+/* What a meter said of the device at the end (lost, stands still) is the better reason. */
+static bool says_unusable(const struct sample_set *s, const char *device, struct quantity *q)
+{
+	for (size_t i = 0; i < s->n_status; i++) {
+		if (s->status[i].usable || !*device || !str_eq(s->status[i].device, device))
+			continue;
+		*q = quantity_unknown(s->status[i].reason);
+		return true;
+	}
+	return false;
+}
+
 /* What shows the swing of power best: the ring of 20 ms samples, else the instant readings. */
 static const struct series *levels_of(const struct sample_set *s, enum domain d, const char *device)
 {
@@ -73,6 +85,8 @@ struct quantity energy_of_device(const struct sample_set *s, enum domain d, cons
 
 	if (counter) {
 		q = integrate_counter(counter, levels_of(s, d, device), t0_ns, t1_ns);
+		if (!q.known && says_unusable(s, device, &q))
+			return q;
 		if (q.known && d == DOMAIN_CPU_ESTIMATE)
 			label_estimate(counter, &q);
 		return q;

@@ -5,6 +5,9 @@
 /* RAPL is refreshed about every millisecond, jittered and without a time stamp (energy.md 4). */
 #define CONTINUOUS_REFRESH_NS NS_PER_MS
 
+/* How long readings that may belong to either of two steps are passed over. */
+#define DOUBT_NS (2500 * NS_PER_MS)
+
 struct reading {
 	int64_t begin_ns, end_ns, value;
 };
@@ -72,39 +75,64 @@ static void bracket_knots(const struct reading *r, size_t n, struct edges *e)
 	}
 }
 
-/*
- * The step to which reading i belongs, or false when it was taken so close to a step that it might
- * belong to either and the neighbouring reads do not tell.
- */
-static bool step_of(const struct grid *g, const struct reading *r, size_t n, size_t i, int64_t *ret)
-{
-	int64_t k = grid_floor(g, r[i].begin_ns + (r[i].end_ns - r[i].begin_ns) / 2);
-	bool low = r[i].begin_ns - grid_time_ns(g, k) < g->half_ns;
-	bool high = grid_time_ns(g, k + 1) - r[i].end_ns < g->half_ns;
+/* The steps to which a reading may belong. */
+struct span {
+	int64_t first, last;
+};
 
-	if (low && high)
-		return false;
-	/* Changed within one period before: the step just before this read is in it. */
-	if (low && !(i > 0 && r[i].value != r[i - 1].value &&
-		     grid_time_ns(g, k - 1) + g->half_ns < r[i - 1].begin_ns))
-		return false;
-	/* Changes within one period after: the step just after this read is not in it. */
-	if (high && !(i + 1 < n && r[i].value != r[i + 1].value &&
-		      r[i + 1].end_ns < grid_time_ns(g, k + 2) - g->half_ns))
-		return false;
-	*ret = k;
-	return true;
+/*
+ * By its own bracket a reading taken close to a step may belong to either side of it. Its
+ * neighbours tell: another value is at least one step on, the same value is the same step. A
+ * neighbour that contradicts the bracket (a step came later than the grid allows) is not believed,
+ * so that one odd step does not spoil the rest.
+ */
+static void number_readings(const struct grid *g, const struct reading *r, size_t n, struct span *k)
+{
+	for (size_t i = 0; i < n; i++) {
+		k[i].first = grid_floor(g, r[i].begin_ns - g->half_ns);
+		k[i].last = grid_floor(g, r[i].end_ns + g->half_ns);
+	}
+	for (size_t i = 1; i < n; i++) {
+		bool same = r[i].value == r[i - 1].value;
+		int64_t first = k[i - 1].first + !same;
+
+		if (first > k[i].first && first <= k[i].last)
+			k[i].first = first;
+		if (same && k[i - 1].last < k[i].last && k[i - 1].last >= k[i].first)
+			k[i].last = k[i - 1].last;
+	}
+	for (size_t i = n - 1; i-- > 0;) {
+		bool same = r[i].value == r[i + 1].value;
+		int64_t last = k[i + 1].last - !same;
+
+		if (last < k[i].last && last >= k[i].first)
+			k[i].last = last;
+		if (same && k[i + 1].first > k[i].first && k[i + 1].first <= k[i].last)
+			k[i].first = k[i + 1].first;
+	}
 }
 
 static void grid_knots(const struct grid *g, const struct reading *r, size_t n, struct edges *e)
 {
-	int64_t last_k = INT64_MIN, k;
+	_cleanup_free_ struct span *k = lem_calloc(n, sizeof(*k));
+	int64_t last_k = INT64_MIN;
 
+	number_readings(g, r, n, k);
 	for (size_t i = 0; i < n; i++) {
-		if (!step_of(g, r, n, i, &k) || k <= last_k)
+		int64_t mid_ns = r[i].begin_ns + (r[i].end_ns - r[i].begin_ns) / 2,
+			half_ns = g->half_ns;
+		int64_t at = MIN(MAX(grid_floor(g, mid_ns), k[i].first), k[i].last);
+
+		if (at <= last_k)
 			continue;
-		last_k = k;
-		add_knot(e, grid_time_ns(g, k), g->half_ns, r[i].value);
+		/* Still either of two: not used, unless nothing else is at hand; then the interval
+		 * knows. */
+		if (k[i].first != k[i].last && e->n && mid_ns - e->knots[e->n - 1].t_ns < DOUBT_NS)
+			continue;
+		if (k[i].first != k[i].last)
+			half_ns += (int64_t)g->period_ns;
+		last_k = at;
+		add_knot(e, grid_time_ns(g, at), half_ns, r[i].value);
 	}
 }
 
@@ -135,6 +163,8 @@ bool edges_find(const struct series *s, struct edges *ret)
 	} else {
 		g = grid_fit(b, find_brackets(r, n, b));
 		e.grid = g.known;
+		e.tilt = g.tilt;
+		e.common_ns = g.half_ns;
 		if (e.grid)
 			grid_knots(&g, r, n, &e);
 		else

@@ -26,7 +26,9 @@ struct edges {
 	size_t n;
 	bool stepping;    /* moves in steps that a read can miss; else continuous */
 	double period_ns; /* of the steps; 0: not known */
-	bool grid; /* step times come from a fitted grid: their errors are one common error */
+	bool grid; /* step times come from a fitted grid: this much of their error is common */
+	int64_t common_ns;
+	double tilt; /* and grows by this share of the time between two of them */
 	int64_t first_read_ns, last_read_ns; /* middles of the first and last good read */
 };
 

@@ -12,6 +12,8 @@
 /* ... and at least this long: a driver call may take 93 ms. */
 #define STUCK_MIN_NS (400 * NS_PER_MS)
 #define GAP_NS       (5 * NS_PER_S)
+/* Readings that end this long before the window does: the default is one a second. */
+#define LOST_NS (2500 * NS_PER_MS)
 
 struct faults {
 	struct energy_fault *out;
@@ -120,9 +122,23 @@ static void walk_counter(struct walk *w, struct faults *f)
 	}
 	if (!w->has_last)
 		add(f, s, "no reading in the window");
-	else if (w->last_end_ns < w->t1_ns - GAP_NS / 5)
+	else if (w->last_end_ns < w->t1_ns - LOST_NS)
 		add(f, s, "readings ended %.1f s before the window did: the device was lost",
 		    (double)(w->t1_ns - w->last_end_ns) / 1e9);
+}
+
+/* psys holds what package and DRAM hold already and enters no sum; an estimate is no reading; a CPU
+ * counter that never moves (virtual machines have such) gives no figure that could be wrong. */
+static bool enters_a_figure(const struct series *c)
+{
+	bool moves = c->domain == DOMAIN_GPU;
+
+	if (c->signal != SIGNAL_ENERGY_COUNTER_UJ || c->domain == DOMAIN_CPU_ESTIMATE ||
+	    c->domain == DOMAIN_PSYS)
+		return false;
+	for (size_t i = 1; i < c->n && !moves; i++)
+		moves = c->ok[i] && c->value[i] != c->value[0];
+	return moves;
 }
 
 static double period_of(const struct series *s)
@@ -141,7 +157,7 @@ size_t energy_faults(const struct sample_set *s, int64_t t0_ns, int64_t t1_ns,
 		const struct series *c = &s->series[i];
 		struct walk w = {.s = c, .t0_ns = t0_ns, .t1_ns = t1_ns};
 
-		if (c->signal != SIGNAL_ENERGY_COUNTER_UJ || c->domain == DOMAIN_CPU_ESTIMATE)
+		if (!enters_a_figure(c))
 			continue;
 		w.period_ns = period_of(c);
 		w.limit_w = limit_w(s, c->device);

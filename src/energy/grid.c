@@ -1,11 +1,13 @@
 #include "energy/grid.h"
 
+#include "energy/period.h"
+
 #include <math.h>
 
 /* Steps of the H100's counter lie within 1.4 ms (standard deviation) of their grid. */
 #define JITTER_NS (3 * NS_PER_MS)
 
-enum { MIN_STEPS = 3 };
+enum { MIN_STEPS = 3, FIRST_ALL = 32, FIT_MAX = 256 };
 
 static bool is_tight(const struct bracket *b)
 {
@@ -42,81 +44,91 @@ static double first_period(const struct bracket *b, size_t n)
 	return k ? median(gaps, k) : 0;
 }
 
-struct fit { /* least squares of t = t0 + k × period */
-	double n, k, t, kk, kt;
-};
-
-static void fit_add(struct fit *f, double k, double t)
+/* The middles of the tight brackets, ascending; the first ones all, of the rest at most FIT_MAX. */
+static size_t take_middles(const struct bracket *b, size_t n, double *out)
 {
-	f->n++;
-	f->k += k;
-	f->t += t;
-	f->kk += k * k;
-	f->kt += k * t;
+	size_t tight = 0, seen = 0, k = 0, stride;
+
+	for (size_t i = 0; i < n; i++)
+		tight += is_tight(&b[i]);
+	stride = tight / FIT_MAX + 1;
+	for (size_t i = 0; i < n; i++) {
+		if (!is_tight(&b[i]))
+			continue;
+		if (seen < FIRST_ALL || seen % stride == 0)
+			out[k++] = middle(&b[i]);
+		seen++;
+	}
+	return k;
 }
 
-static bool fit_solve(const struct fit *f, double base_ns, struct grid *g)
+/* Least squares of t = t0 + k × period, k counted by the period found. */
+static bool fit_line(const double *t_ns, size_t n, double period_ns, struct grid *g)
 {
-	double det = f->n * f->kk - f->k * f->k;
+	double sk = 0, st = 0, skk = 0, skt = 0, det;
 
-	if (f->n < MIN_STEPS || !(det > 0))
+	for (size_t i = 0; i < n; i++) {
+		double t = t_ns[i] - t_ns[0], k = round(t / period_ns);
+
+		sk += k;
+		st += t;
+		skk += k * k;
+		skt += k * t;
+	}
+	det = (double)n * skk - sk * sk;
+	if (n < MIN_STEPS || !(det > 0))
 		return false;
-	g->period_ns = (f->n * f->kt - f->k * f->t) / det;
-	g->t0_ns = base_ns + (f->t - g->period_ns * f->k) / f->n;
+	g->period_ns = ((double)n * skt - sk * st) / det;
+	g->t0_ns = t_ns[0] + (st - g->period_ns * sk) / (double)n;
+	g->spread_ns = g->period_ns * sqrt(det / (double)n);
 	return g->period_ns > 0;
 }
 
-/* Numbers the steps one after the other; the period sharpens as the lever grows. */
-static bool number_steps(const struct bracket *b, size_t n, double period_ns, struct fit *f,
-			 double *base_ns)
+/*
+ * Moves the grid to where the brackets agree. Of each side the tenth that is strictest is left out:
+ * a step that came early or late by chance must not rule out the phase of all others.
+ */
+static void tighten(const struct bracket *b, size_t n, struct grid *g)
 {
-	double first = 0, last = 0, k = 0;
+	_cleanup_free_ double *lo = lem_calloc(n + 1, sizeof(*lo)),
+			      *hi = lem_calloc(n + 1, sizeof(*hi));
+	size_t k = 0;
+	double from, to;
 
 	for (size_t i = 0; i < n; i++) {
-		double t, steps;
+		double step;
 
 		if (!is_tight(&b[i]))
 			continue;
-		t = middle(&b[i]);
-		if (f->n == 0) {
-			*base_ns = first = last = t;
-			fit_add(f, 0, 0);
-			continue;
-		}
-		steps = round((t - last) / period_ns);
-		if (steps < 1 || fabs(t - last - steps * period_ns) > period_ns / 3)
-			return false; /* no grid, or its phase has jumped */
-		k += steps;
-		last = t;
-		period_ns = (t - first) / k;
-		fit_add(f, k, t - first);
+		step = g->t0_ns + round((middle(&b[i]) - g->t0_ns) / g->period_ns) * g->period_ns;
+		lo[k] = (double)b[i].lo_ns - step;
+		hi[k++] = (double)b[i].hi_ns - step;
 	}
-	return true;
+	qsort(lo, k, sizeof(*lo), compare_double);
+	qsort(hi, k, sizeof(*hi), compare_double);
+	from = lo[k - 1 - k / 10];
+	to = hi[k / 10];
+	g->t0_ns += (from + to) / 2;
+	/* The brackets' errors are not independent (all reads follow one estimate): twice the
+	 * slope's. */
+	g->tilt = 4 * (to > from ? (to - from) / 2 + (double)JITTER_NS : (double)JITTER_NS) /
+		  g->spread_ns;
+	g->half_ns = (int64_t)(fabs(to - from) / 2) + JITTER_NS;
 }
 
 struct grid grid_fit(const struct bracket *b, size_t n)
 {
-	_cleanup_free_ double *widths = lem_calloc(n + 1, sizeof(*widths));
+	_cleanup_free_ double *t_ns = lem_calloc(n + 1, sizeof(*t_ns));
+	size_t k = take_middles(b, n, t_ns);
+	double period_ns = first_period(b, n);
 	struct grid g = {0};
-	struct fit f = {0};
-	double period_ns = first_period(b, n), base_ns = 0, worst = 0;
-	size_t k = 0;
 
-	if (!(period_ns > 2.0 * (double)JITTER_NS) ||
-	    !number_steps(b, n, period_ns, &f, &base_ns) || !fit_solve(&f, base_ns, &g))
+	if (period_ns > 2.0 * (double)JITTER_NS)
+		period_ns = period_find(t_ns, k, period_ns);
+	if (!(period_ns > 0) || !fit_line(t_ns, k, period_ns, &g))
 		return (struct grid){0};
-	for (size_t i = 0; i < n; i++) {
-		double off;
-
-		if (!is_tight(&b[i]))
-			continue;
-		off = (middle(&b[i]) - g.t0_ns) / g.period_ns;
-		worst = fmax(worst, fabs(off - round(off)) * g.period_ns);
-		widths[k++] = (double)(b[i].hi_ns - b[i].lo_ns);
-	}
-	/* All reads lie at the same phase, so their brackets' error is one and the same. */
-	g.half_ns = (int64_t)(median(widths, k) / 2) + JITTER_NS;
-	g.known = worst < g.period_ns / 4;
+	tighten(b, n, &g);
+	g.known = true;
 	return g;
 }
 

@@ -16,14 +16,17 @@ struct bracket {
 struct grid {
 	bool known;
 	double t0_ns, period_ns;
-	int64_t half_ns; /* how far a step may lie from its predicted time */
+	double spread_ns; /* root of the sum of squares of the brackets' distances from their middle
+			   */
+	int64_t half_ns;  /* how far a step may lie from its predicted time */
+	double tilt;      /* how far the period may be off, as a share of it (95 %) */
 };
 
 #define GRID_TIGHT_NS (30 * NS_PER_MS)
 
 /*
  * Fits the grid to the tight ones among n brackets in order of time. Not known when too few are
- * tight or when they do not fit one grid (each must lie within a quarter period of it).
+ * tight or when they do not agree on one period and phase over the whole time.
  */
 struct grid grid_fit(const struct bracket *b, size_t n);
 

@@ -3,7 +3,11 @@
 #include <math.h>
 
 #include "energy/edges.h"
+#include "energy/ring.h"
 #include "energy/uncertainty.h"
+
+/* How much around the window serves to find the ring's lag. */
+#define ALIGN_NS (30 * NS_PER_S)
 
 /* Power seen this far from an edge bounds what may have happened inside the edge's step. */
 #define LEVELS_NS (250 * NS_PER_MS)
@@ -49,42 +53,69 @@ static void widen(struct edge *x, double watts)
 	x->high_w = fmax(x->high_w, watts);
 }
 
-static void see_levels(struct edge *x, const struct edges *e, size_t segment,
-		       const struct series *levels, int64_t t_ns)
+/* The samples around the edge and within its whole step: power may have changed anywhere in it. */
+static void see_samples(struct edge *x, const struct edges *e, size_t segment,
+			const struct series *levels, int64_t t_ns)
+{
+	int64_t from_ns = MIN(t_ns - LEVELS_NS, e->knots[segment].t_ns);
+	int64_t to_ns = MAX(t_ns + LEVELS_NS, e->knots[segment + 1].t_ns);
+
+	for (size_t i = levels ? first_at(levels, from_ns) : 0;
+	     levels && i < levels->n && levels->t_end_ns[i] <= to_ns; i++)
+		if (levels->ok[i])
+			widen(x, (double)levels->value[i] / 1e3);
+}
+
+/* The mean powers of the steps around the edge; far ones say nothing about it. */
+static void see_segments(struct edge *x, const struct edges *e, size_t segment, int64_t t_ns)
 {
 	size_t from = segment > LEVEL_SEGMENTS ? segment - LEVEL_SEGMENTS : 0;
 	size_t to = MIN(segment + LEVEL_SEGMENTS, e->n - 2);
 
 	for (size_t i = from; i <= to; i++)
-		widen(x, segment_w(e, i));
-	if (!levels)
-		return;
-	for (size_t i = first_at(levels, t_ns - LEVELS_NS);
-	     i < levels->n && levels->t_end_ns[i] <= t_ns + LEVELS_NS; i++)
-		if (levels->ok[i])
-			widen(x, (double)levels->value[i] / 1e3);
+		if (i == segment || (e->knots[i].t_ns <= t_ns + LEVELS_NS &&
+				     e->knots[i + 1].t_ns >= t_ns - LEVELS_NS))
+			widen(x, segment_w(e, i));
 }
 
-static void at_edge(const struct edges *e, const struct series *levels, int64_t t_ns,
-		    struct edge *x)
+static void interpolate(const struct edges *e, size_t segment, const struct ring *ring,
+			int64_t t_ns, struct edge *x)
 {
-	size_t i = edges_segment(e, t_ns);
-	const struct knot *a = &e->knots[i], *b = &e->knots[i + 1];
-	double step_ns = (double)(b->t_ns - a->t_ns);
-	double f = (double)(t_ns - a->t_ns) / step_ns; /* beyond [0, 1]: extrapolated */
+	const struct knot *a = &e->knots[segment], *b = &e->knots[segment + 1];
+	double step_ns = (double)(b->t_ns - a->t_ns), total = (double)(b->value - a->value);
+	double f = (double)(t_ns - a->t_ns) / step_ns, share; /* f beyond [0, 1]: extrapolated */
 
-	x->power_w = x->low_w = x->high_w = segment_w(e, i);
-	see_levels(x, e, i, levels, t_ns);
-	x->half_ns = (double)MAX(a->half_ns, b->half_ns);
-	x->uj = (double)a->value + f * (double)(b->value - a->value);
-	if (f < 0 || f > 1) /* nothing bounds it from the other side */
+	x->uj = (double)a->value + f * total;
+	if (f < 0 || f > 1) { /* nothing bounds it from the other side */
 		x->within_uj =
 			(f < 0 ? -f : f - 1) * step_ns * (x->high_w - MIN(x->low_w, 0.0)) / 1e3;
-	else if (e->stepping)
-		x->within_uj = uncertainty_within_step(f, step_ns, x->power_w, x->low_w, x->high_w);
-	else
-		x->within_uj =
-			uncertainty_within_step(f, step_ns, x->power_w, x->low_w, x->high_w) / 2;
+		return;
+	}
+	x->within_uj = uncertainty_within_step(f, step_ns, x->power_w, x->low_w, x->high_w);
+	if (ring_share(ring, a->t_ns, t_ns, b->t_ns, &share)) {
+		x->uj = (double)a->value + share * total;
+		x->within_uj = MIN(x->within_uj, uncertainty_of_ring((double)ring->lag_half_ns,
+								     x->low_w, x->high_w));
+	}
+}
+
+static void at_edge(const struct edges *e, const struct series *levels, const struct ring *ring,
+		    int64_t t_ns, struct edge *x)
+{
+	size_t i = edges_segment(e, t_ns);
+
+	*x = (struct edge){.power_w = segment_w(e, i)};
+	x->low_w = x->high_w = x->power_w;
+	see_segments(x, e, i, t_ns);
+	see_samples(x, e, i, levels, t_ns);
+	x->half_ns = (double)MAX(e->knots[i].half_ns, e->knots[i + 1].half_ns);
+	interpolate(e, i, ring, t_ns, x);
+}
+
+/* Nothing that is on draws nothing: a counter that never moved is none. */
+static bool stands_still(const struct edges *e)
+{
+	return e->knots[e->n - 1].value == e->knots[0].value;
 }
 
 static bool reaches(const struct edges *e, int64_t t0_ns, int64_t t1_ns, char *why, size_t size)
@@ -110,18 +141,27 @@ struct quantity integrate_counter(const struct series *counter, const struct ser
 {
 	_cleanup_edges_ struct edges e = {0};
 	struct quantity q = quantity_unknown("the energy counter was read less than twice");
+	_cleanup_ring_ struct ring ring = {0};
 	struct edge a, b;
 	double j, half_j;
 
 	if (t1_ns <= t0_ns)
 		return quantity_unknown("the window is empty");
-	if (!edges_find(counter, &e) || !reaches(&e, t0_ns, t1_ns, q.reason, sizeof(q.reason)))
+	if (!edges_find(counter, &e))
 		return q;
-	at_edge(&e, levels, t0_ns, &a);
-	at_edge(&e, levels, t1_ns, &b);
+	if (counter->signal == SIGNAL_ENERGY_COUNTER_UJ && stands_still(&e))
+		return quantity_unknown("the energy counter stands still");
+	if (!reaches(&e, t0_ns, t1_ns, q.reason, sizeof(q.reason)))
+		return q;
+	if (levels && levels->signal == SIGNAL_POWER_RING_MW)
+		ring_align(levels, &e, t0_ns - ALIGN_NS, t1_ns + ALIGN_NS, &ring);
+	at_edge(&e, levels, &ring, t0_ns, &a);
+	at_edge(&e, levels, &ring, t1_ns, &b);
 	j = (b.uj - a.uj) / 1e6;
-	half_j = uncertainty_between(&a, &b, e.grid, e.stepping) / 1e6;
-	return quantity_of(j, j - half_j, j + half_j, "counter, interpolated");
+	half_j = uncertainty_between(&a, &b, &e) / 1e6;
+	return quantity_of(j, j - half_j, j + half_j,
+			   ring.aligned ? "counter, interpolated by the sample ring"
+					: "counter, interpolated");
 }
 
 /* Half of the swing of power around t, W. */

@@ -22,13 +22,15 @@ struct edge {
 };
 
 /* Half-width of the difference of two edges, µJ. */
-double uncertainty_between(const struct edge *a, const struct edge *b, bool common_grid,
-			   bool stepping);
+double uncertainty_between(const struct edge *a, const struct edge *b, const struct edges *e);
 
 /* How far the energy in the first share f of a step of length t may lie from f × total, when power
  * moves between low and high and its mean over the step is mean. */
 double uncertainty_within_step(double f, double step_ns, double mean_w, double low_w,
 			       double high_w);
+
+/* The same when the ring of 20 ms samples shows the shape, its lag known to lag_half_ns. */
+double uncertainty_of_ring(double lag_half_ns, double low_w, double high_w);
 
 /* Root of the sum of squares of the half-widths, below and above. */
 struct quantity uncertainty_sum(const struct quantity *q, size_t n, const char *method);

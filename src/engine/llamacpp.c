@@ -1,3 +1,5 @@
+#include <jansson.h>
+
 #include "base/jsonw.h"
 #include "engine/engine.h"
 
@@ -59,6 +61,16 @@ static char *load_request(const struct engine_request *req, struct arena *a)
 	return arena_strdup(a, str_c(&s));
 }
 
+/* A string without its JSON quoting; numbers and booleans as they are written. */
+static const char *plain_text(const char *json, struct arena *a)
+{
+	json_t *j = json_loads(json, JSON_DECODE_ANY, NULL);
+	const char *text = arena_strdup(a, json_is_string(j) ? json_string_value(j) : json);
+
+	json_decref(j);
+	return text;
+}
+
 /* The config's own variables come first, so that lem's routing variables stand last and win. */
 static const char *const *environment(const struct engine_request *req, struct arena *a)
 {
@@ -66,14 +78,9 @@ static const char *const *environment(const struct engine_request *req, struct a
 	const char **env = arena_array(a, user->n + 3, sizeof(*env));
 	size_t n = 0;
 
-	for (size_t i = 0; i < user->n; i++) {
-		const char *json = user->at[i].json;
-		size_t len = strlen(json);
-		bool quoted = len >= 2 && json[0] == '"';
-
-		env[n++] = arena_printf(a, "%s=%.*s", user->at[i].key,
-					(int)(quoted ? len - 2 : len), json + quoted);
-	}
+	for (size_t i = 0; i < user->n; i++)
+		env[n++] =
+			arena_printf(a, "%s=%s", user->at[i].key, plain_text(user->at[i].json, a));
 	if (req->binding->n == 0) {
 		env[n++] = "CUDA_VISIBLE_DEVICES="; /* CPU only: a CUDA build of the library must
 						       see none */

@@ -202,7 +202,8 @@ int nvml_open(struct nvml **ret, struct lem_error *err)
 	r = n->init();
 	if (r != NVML_SUCCESS) {
 		dlclose(n->lib);
-		return nvml_fail(err, r, "start the NVIDIA management library %s", path);
+		(void)nvml_fail(err, r, "use the NVIDIA driver");
+		return lem_error_where(err, "%s", path);
 	}
 	if (!n->system_driver_version ||
 	    n->system_driver_version(n->driver_version, sizeof(n->driver_version)) != NVML_SUCCESS)

@@ -229,16 +229,19 @@ static bool find_i64(const char *line, const char *end, const char *key, int64_t
 	return p && scan_i64(p + strlen(key), end, ret);
 }
 
-static int scan_ids(const char *p, const char *end, int64_t *ids, size_t cap, size_t *ret_n, struct lem_error *err)
+static int scan_ids(const char *p, const char *end, int64_t *ids, size_t cap, size_t *ret_n,
+		    struct lem_error *err)
 {
 	size_t n = 0;
 
 	while (p < end && *p != ']') {
 		if (n == cap)
-			return lem_fail(err, LEM_E_PARSE, "a step of the worker names more than %zu requests", cap);
+			return lem_fail(err, LEM_E_PARSE,
+					"a step of the worker names more than %zu requests", cap);
 		p = scan_i64(p, end, &ids[n]);
 		if (!p || p >= end || (*p != ',' && *p != ']'))
-			return lem_fail(err, LEM_E_PARSE, "a step of the worker has a malformed list of requests");
+			return lem_fail(err, LEM_E_PARSE,
+					"a step of the worker has a malformed list of requests");
 		n++;
 		p += *p == ',';
 	}
@@ -249,8 +252,8 @@ static int scan_ids(const char *p, const char *end, int64_t *ids, size_t cap, si
 }
 
 /* The list after key; an absent one is empty unless it must be there. */
-static int find_ids(const char *line, size_t n, const char *key, bool required, int64_t *ids, size_t cap,
-		    size_t *ret_n, struct lem_error *err)
+static int find_ids(const char *line, size_t n, const char *key, bool required, int64_t *ids,
+		    size_t cap, size_t *ret_n, struct lem_error *err)
 {
 	const char *p = memmem(line, n, key, strlen(key));
 
@@ -266,9 +269,12 @@ int worker_parse_tokens(const char *line, size_t n, struct worker_step *ret, str
 	struct worker_step s = *ret;
 	int r;
 
-	if (!find_i64(line, end, "\"run\":", &s.run) || !find_i64(line, end, "\"start_ns\":", &s.start_ns) ||
-	    !find_i64(line, end, "\"end_ns\":", &s.end_ns) || !find_i64(line, end, "\"prefill\":", &s.prefill))
-		return lem_fail(err, LEM_E_PARSE, "a step of the worker lacks its run, stamps or prefill: %.*s",
+	if (!find_i64(line, end, "\"run\":", &s.run) ||
+	    !find_i64(line, end, "\"start_ns\":", &s.start_ns) ||
+	    !find_i64(line, end, "\"end_ns\":", &s.end_ns) ||
+	    !find_i64(line, end, "\"prefill\":", &s.prefill))
+		return lem_fail(err, LEM_E_PARSE,
+				"a step of the worker lacks its run, stamps or prefill: %.*s",
 				(int)MIN(n, (size_t)80), line);
 	s.out = 0;
 	find_i64(line, end, "\"out\":", &s.out);

@@ -46,10 +46,12 @@ int worker_parse_done(const char *line, struct arena *a, struct worker_done *ret
 /* Turns an `error` event into an error of ours: LEM_E_ENGINE with the worker's code and message. */
 int worker_parse_error(const char *line, struct lem_error *err);
 
-/* One `tokens` line. ids and started point to arrays of the caller, each with room for cap entries. */
+/* One `tokens` line. ids and started point to arrays of the caller, each with room for cap entries.
+ */
 struct worker_step {
 	int64_t run, start_ns, end_ns, prefill, out;
-	int64_t *ids, *started; /* requests that got a token; that had their first prompt token computed */
+	int64_t *ids, *started; /* requests that got a token; that had their first prompt token
+				   computed */
 	size_t n_ids, n_started, cap;
 };
 int worker_parse_tokens(const char *line, size_t n, struct worker_step *ret, struct lem_error *err);

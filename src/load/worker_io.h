@@ -43,7 +43,7 @@ void worker_io_begin_run(struct worker_io *w, size_t expected_lines, size_t max_
 int worker_io_send(struct worker_io *w, const char *line, int64_t t_deadline_ns,
 		   struct lem_error *err);
 
-/* The next event line into ret. silence_ns bounds the time without any byte from the worker.
+/* The next event line into ret. silence_ns bounds the time without any byte on the worker's stdout.
  * LEM_E_TIMEOUT, LEM_E_INTERRUPTED, LEM_E_ENGINE (ended, flooded); doing names the step for
  * messages. */
 int worker_io_next(struct worker_io *w, int64_t silence_ns, const char *doing, struct str *ret,

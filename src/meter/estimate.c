@@ -133,15 +133,14 @@ static int64_t tree_cpu_ns(struct estimate *e)
 	return total_ns;
 }
 
-static int64_t estimate_read(void *arg, int64_t due_ns, bool last)
+static int64_t estimate_read(void *arg, int64_t due_ns, enum meter_why why)
 {
 	struct estimate *e = arg;
 	int64_t t0 = clock_now_ns(), cpu_ns = tree_cpu_ns(e), t1 = clock_now_ns();
 
-	(void)last;
 	column_push(e->cpu, t0, t1, cpu_ns, true);
 	column_push(e->energy, t0, t1, llround((double)cpu_ns * e->watts_per_core / 1e3), true);
-	return meter_next_due(due_ns, PERIOD_NS);
+	return meter_next_due(due_ns, PERIOD_NS, why);
 }
 
 static void *estimate_open(struct meter_setup *su)

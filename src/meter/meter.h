@@ -10,8 +10,8 @@
  * memory 1 Hz. A GPU's counter is read just after it stepped: see pace.h.
  *
  * Memory: columns are reserved for max_duration_ns but cost nothing until they are written, so what
- * is resident is what was recorded: about 2 KB a second and GPU, of which the 20 ms sample ring is
- * 1.3 KB. All columns together reserve at most METER_BUDGET_BYTES; a run too long for that keeps
+ * is resident is what was recorded: about 1.7 KB a second and GPU, of which the 20 ms sample ring
+ * is 1.3 KB. All columns together reserve at most METER_BUDGET_BYTES; a run too long for that keeps
  * its counters whole and loses the end of the others (`dropped` counts).
  */
 #ifndef LEM_METER_METER_H
@@ -28,7 +28,7 @@ struct meter_request {
 	const char *const
 		*meters; /* names, NULL-terminated; NULL: "auto" = all that are readable */
 	double estimate_watts_per_core; /* > 0 asks for the estimate meter */
-	double counter_hz;              /* 0: default (10 Hz), at most 10 */
+	double counter_hz;       /* of a GPU's energy counter; 0: default (1 Hz), at most 10 */
 	int64_t max_duration_ns; /* columns are sized for this; afterwards `dropped` counts; 0: 1 h
 				  */
 };
@@ -45,6 +45,10 @@ int sampler_start(const struct meter_request *req, struct sampler **ret, struct 
 
 /* The process (tree root) whose CPU time `estimate` reads; may be called once, any time. */
 void sampler_watch_pid(struct sampler *s, pid_t pid);
+
+/* A phase begins or ends now: the energy counters are read at once and after their next steps, so
+ * that the edge is sharp. Any thread; returns at once. */
+void sampler_mark(struct sampler *s);
 
 /* Latest power over all metered GPUs (or CPU packages when there is no GPU); NAN when not known.
  * Safe from another thread, lock-free; for the progress line only. */

@@ -64,14 +64,17 @@ static int read_energy(struct gpu *g, int64_t *uj)
 	return r;
 }
 
-static int64_t counter_task(void *arg, int64_t due_ns, bool last)
+static int64_t counter_task(void *arg, int64_t due_ns, enum meter_why why)
 {
 	struct gpu *g = arg;
-	int64_t uj = 0, t0 = clock_now_ns(), t1;
-	int r = read_energy(g, &uj);
+	int64_t uj = 0, t0, t1;
+	int r;
 
+	if (why == METER_MARK)
+		pace_mark(&g->pace);
+	t0 = clock_now_ns();
+	r = read_energy(g, &uj);
 	(void)due_ns;
-	(void)last;
 	t1 = clock_now_ns();
 	note_lost(g, r);
 	column_push(g->energy, t0, t1, uj, r == NVML_SUCCESS);
@@ -120,11 +123,10 @@ static void push_fields(struct gpu *g)
 		column_push(g->instant, t0, t1, instant, status[1] == NVML_SUCCESS);
 }
 
-static int64_t power_task(void *arg, int64_t due_ns, bool last)
+static int64_t power_task(void *arg, int64_t due_ns, enum meter_why why)
 {
 	struct gpu *g = arg;
 
-	(void)last;
 	if (g->instant || g->average_by_field)
 		push_fields(g);
 	if (g->average && !g->average_by_field) {
@@ -134,7 +136,7 @@ static int64_t power_task(void *arg, int64_t due_ns, bool last)
 		note_lost(g, r);
 		column_push(g->average, t0, clock_now_ns(), mw, r == NVML_SUCCESS);
 	}
-	return meter_next_due(due_ns, g->power_ns);
+	return meter_next_due(due_ns, g->power_ns, why);
 }
 
 /* One slow signal: its reader gives an enum nvml_return. */
@@ -227,23 +229,25 @@ static struct column **slot(struct gpu *g, const struct slow_signal *s)
 	return (struct column **)(void *)((char *)g + s->column);
 }
 
-static int64_t slow_task(void *arg, int64_t due_ns, bool last)
+static int64_t slow_task(void *arg, int64_t due_ns, enum meter_why why)
 {
 	struct gpu *g = arg;
+	int64_t begin_ns = clock_now_ns();
 
-	(void)last;
 	for (size_t i = 0; i < ARRAY_LEN(slow_signals); i++) {
 		struct column *c = *slot(g, &slow_signals[i]);
-		int64_t v = 0, t0 = clock_now_ns();
+		int64_t v = 0, end_ns;
 		int r;
 
 		if (!c)
 			continue;
 		r = slow_signals[i].read(g, &v);
+		end_ns = clock_now_ns();
 		note_lost(g, r);
-		column_push(c, t0, clock_now_ns(), v, r == NVML_SUCCESS);
+		column_push(c, begin_ns, end_ns, v, r == NVML_SUCCESS);
+		begin_ns = end_ns;
 	}
-	return meter_next_due(due_ns, SLOW_NS);
+	return meter_next_due(due_ns, SLOW_NS, why);
 }
 
 /* Entries younger than the last one taken. No new entry is not a failure. */
@@ -264,7 +268,7 @@ static int drain_ring(struct gpu *g, unsigned *n, int *type)
 	return r;
 }
 
-static int64_t ring_task(void *arg, int64_t due_ns, bool last)
+static int64_t ring_task(void *arg, int64_t due_ns, enum meter_why why)
 {
 	struct gpu *g = arg;
 	int64_t offset_ns = clock_wall_offset_ns(); /* once a drain: wall time may be stepped */
@@ -272,7 +276,6 @@ static int64_t ring_task(void *arg, int64_t due_ns, bool last)
 	unsigned n;
 	int r = drain_ring(g, &n, &type);
 
-	(void)last;
 	note_lost(g, r);
 	if (r != NVML_SUCCESS)
 		g->ring->s.failed++;
@@ -285,7 +288,7 @@ static int64_t ring_task(void *arg, int64_t due_ns, bool last)
 		g->ring_last_us = s->timestamp_us;
 		column_push(g->ring, t_ns, t_ns, mw, nvml_value_i64(type, s->value, &mw));
 	}
-	return meter_next_due(due_ns, RING_NS);
+	return meter_next_due(due_ns, RING_NS, why);
 }
 
 /* Only "there is no such thing" rules a signal out; anything else may pass. */
@@ -315,13 +318,14 @@ static struct column *probe_signal(struct probe *p, int status, enum signal sign
 static void probe_energy(struct probe *p)
 {
 	int64_t uj;
-	double hz = (double)NS_PER_S / (double)p->su->counter_period_ns;
+	/* Checks and marks come on top of the periodic reads. */
+	double hz = 0.5 + (double)NS_PER_S / (double)p->su->counter_period_ns;
 
 	p->g->energy = probe_signal(p, read_energy(p->g, &uj), SIGNAL_ENERGY_COUNTER_UJ, hz,
 				    "energy counter");
 	pace_init(&p->g->pace, p->su->counter_period_ns);
 	if (p->g->energy)
-		meter_add_task(p->su, counter_task, p->g, 0);
+		meter_add_task(p->su, counter_task, p->g, 0)->at_marks = true;
 }
 
 static void probe_power(struct probe *p)

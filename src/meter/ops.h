@@ -26,16 +26,23 @@ void column_push(struct column *c, int64_t t_begin_ns, int64_t t_end_ns, int64_t
 
 enum { METER_NEVER_AGAIN = -1 };
 
+enum meter_why {
+	METER_DUE,  /* its time has come, give or take the slack */
+	METER_MARK, /* the edge of a phase is now */
+	METER_LAST, /* the sampler stops */
+};
+
 /*
  * One thing to read now and then. `read` runs on the sampler thread; it may block in a driver or
- * kernel call but neither allocates, locks nor logs. `due_ns` is when it was due; `last` marks the
- * final read at the stop. Returns when to be called next, or METER_NEVER_AGAIN.
+ * kernel call but neither allocates, locks nor logs. `due_ns` is when it is or was due. Returns
+ * when to be called next, or METER_NEVER_AGAIN.
  */
 struct meter_task {
-	int64_t (*read)(void *arg, int64_t due_ns, bool last);
+	int64_t (*read)(void *arg, int64_t due_ns, enum meter_why why);
 	void *arg;
 	int64_t due_ns;
 	int64_t slack_ns; /* may run this much early to share a wake-up */
+	bool at_marks;    /* read at marks as well */
 };
 
 struct meter_setup {
@@ -45,6 +52,8 @@ struct meter_setup {
 	int64_t counter_period_ns;
 	const _Atomic pid_t *watched; /* 0 until sampler_watch_pid */
 	bool cpu_energy; /* an earlier meter reads the CPU packages: they are not read twice */
+	void *region;    /* the columns' memory */
+	size_t region_size, region_used;
 	VEC(struct column *) columns;
 	VEC(struct meter_task) tasks;
 	VEC(struct meter_status) statuses;
@@ -74,8 +83,10 @@ extern const struct meter_ops *const meter_registry[];
 
 struct column *meter_add_column(struct meter_setup *su, const char *meter, enum signal signal,
 				enum domain domain, const char *device, double hz);
-void meter_add_task(struct meter_setup *su, int64_t (*read)(void *, int64_t, bool), void *arg,
-		    int64_t slack_ns);
+/* The returned entry may be completed; it is valid until the next one is added. */
+struct meter_task *meter_add_task(struct meter_setup *su,
+				  int64_t (*read)(void *, int64_t, enum meter_why), void *arg,
+				  int64_t slack_ns);
 /* The returned entry may be given a fix; it is valid until the next one is added. */
 struct meter_status *meter_add_status(struct meter_setup *su, const char *meter, const char *device,
 				      bool usable, const char *fmt, ...) _printf_(5, 6);
@@ -93,7 +104,8 @@ void meter_setup_allocate(
 	struct meter_setup *su); /* the columns' memory, after everything is open */
 void meter_setup_release(struct meter_setup *su); /* columns, tasks, statuses */
 
-/* The next multiple of the period after due_ns that is still ahead; no burst to catch up. */
-int64_t meter_next_due(int64_t due_ns, int64_t period_ns);
+/* When a task of fixed period is due next: the next multiple of the period after due_ns that is
+ * still ahead, with no burst to catch up. A read at a mark leaves the schedule as it is. */
+int64_t meter_next_due(int64_t due_ns, int64_t period_ns, enum meter_why why);
 
 #endif

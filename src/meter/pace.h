@@ -3,16 +3,20 @@
  * Pure.
  *
  * A GPU's energy counter is refreshed on a grid of its own (100 ms on H100, phase locked to within
- * 1.4 ms: energy.md section 2). Reads at any other phase leave the time of each step unknown by up
- * to a whole period, which at the edge of a window is up to 70 J. So:
+ * 1.4 ms: energy.md section 2), and each read costs 3 to 15 ms of CPU. Once the grid is known, a
+ * read at any moment between two steps gives the counter's value at the step before, whose time the
+ * grid tells; unknown, the time of a step is uncertain by up to a period, at the edge of a window
+ * 70 J. So:
  *
  *   hunt    polls every 10 ms until three steps were seen: period and phase known to about 6 ms
- *   locked  one read 8 ms after every step; now and then that read is delayed to just before the
- *           following step, so that the pair brackets it anew and the period's estimate sharpens
- *           (after 3, 9, 27, then every 50 steps). Reads stay at one a step.
- *   free    the counter moves with every poll, or not at all: plain periodic reads
+ *   locked  reads every so often, away from the steps; now and then one read just before a step and
+ *           one just after, which bracket it anew and sharpen the estimate (after 2, 4, 8, … and
+ * then every 100 steps) free    the counter moves with every poll, or not at all: plain periodic
+ * reads
  *
- * Only the order of reads comes from here; the pure energy code finds the grid in the data again.
+ * A mark, at the edge of a phase, asks for a read at once and one after each of the next two steps:
+ * the edge then lies between two known steps. Only the order of reads comes from here; the pure
+ * energy code finds the grid in the data again.
  */
 #ifndef LEM_METER_PACE_H
 #define LEM_METER_PACE_H
@@ -20,21 +24,30 @@
 #include "base/base.h"
 
 enum pace_mode { PACE_HUNT, PACE_LOCKED, PACE_FREE };
+/* What the read to come is for, while locked. */
+enum pace_read { PACE_SAFE, PACE_EARLY, PACE_LATE, PACE_POLL };
 
 struct pace {
 	enum pace_mode mode;
+	enum pace_read expect;
 	int64_t every_ns; /* wanted distance of reads */
 	bool has_last;    /* last_* hold a reading */
 	int64_t last_value, last_begin_ns;
+	bool dense; /* since the latest step seen no other can have been missed */
 	int64_t hunt_start_ns, free_since_ns;
-	int polls, changes;             /* of this hunt */
-	int64_t first_step_ns, step_ns; /* 0: none seen; first anchors the period */
-	int64_t steps;                  /* between them */
-	double period_ns;               /* 0: unknown */
-	int64_t check_gap, until_check; /* steps */
-	bool early;                     /* the read to come lies just before a step */
-	int misses;                     /* polls in a row that saw no step where one was due */
-	int failures;                   /* failed readings in a row */
+	bool tight;                    /* the latest two readings were close together */
+	int tries;                     /* of a check */
+	int polls;                     /* of this hunt, or since a step was missed */
+	int changes;                   /* of this hunt */
+	int failures;                  /* failed readings in a row */
+	bool at_mark;                  /* the read to come is at a mark */
+	int mark_reads;                /* still to come */
+	int64_t lo_ns, hi_ns, step_ns; /* the latest step seen lies between; its middle; 0: none */
+	int64_t first_step_ns, steps;  /* the first, and how many steps ago: anchor the period */
+	double period_ns;              /* 0: unknown */
+	int64_t until_check;           /* steps */
+	bool close_early;              /* which side of the checks comes close to the step */
+	int64_t late_ns;               /* the late read of a check this long after it */
 };
 
 void pace_init(struct pace *p, int64_t every_ns);
@@ -42,5 +55,7 @@ void pace_init(struct pace *p, int64_t every_ns);
 int64_t pace_next(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, int64_t value);
 /* After a failed reading. */
 int64_t pace_failed(struct pace *p, int64_t t_end_ns);
+/* Before the reading at a mark, which the caller makes at once. */
+void pace_mark(struct pace *p);
 
 #endif

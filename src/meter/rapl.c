@@ -30,6 +30,28 @@ uint64_t rapl_modulus_uj(uint64_t max_energy_range_uj)
 	return max_energy_range_uj ? max_energy_range_uj + MAX(count_uj, (uint64_t)1) : 0;
 }
 
+/* Even an idle package draws watts: a second is enough to tell. */
+#define STILL_NS NS_PER_S
+
+void rapl_report_still(struct meter_setup *su, const struct column *c)
+{
+	size_t n = atomic_load(&c->n);
+	struct host_facts h;
+
+	for (size_t i = 1; i < n; i++)
+		if (c->s.value[i] != c->s.value[0])
+			return;
+	if (n < 2 || c->s.t_end_ns[n - 1] - c->s.t_begin_ns[0] < STILL_NS)
+		return;
+	host_read(&h);
+	lem_strlcpy(
+		meter_add_status(su, c->s.meter, c->s.device, false,
+				 "RAPL: the counter of %s stands still%s", c->s.device,
+				 str_eq(h.virtualization, "none") ? "" : " in this virtual machine")
+			->fix,
+		"measure on the host itself", sizeof(su->statuses.at->fix));
+}
+
 void rapl_explain_absence(const char *what, char *reason, size_t reason_size, char *fix,
 			  size_t fix_size)
 {

@@ -13,6 +13,10 @@
 
 enum { RAPL_MAX_DOMAINS = 64 };
 
+/* A read costs microseconds; refreshed about every millisecond, at most 20 reads a second are
+ * advised for an error below 5 % (energy.md section 4). */
+#define RAPL_PERIOD_NS (100 * NS_PER_MS)
+
 /* Adds reading to a running total across wrap-arounds. */
 struct rapl_unwrap {
 	uint64_t modulus_uj; /* 0: never wraps */
@@ -46,6 +50,10 @@ struct rapl_perf_kernel {
 /* The events below ROOT/bus/event_source/devices/power; 0 when there is no such PMU. */
 size_t rapl_perf_discover(const char *sysfs_root, struct rapl_event *out, size_t cap);
 void *rapl_perf_open_with(struct meter_setup *su, const struct rapl_perf_kernel *kernel);
+
+/* A counter that never moved while it was read (virtual machines have such): says so in a status.
+ * For meter_ops.report. */
+void rapl_report_still(struct meter_setup *su, const struct column *c);
 
 /* Why RAPL cannot be here at all (virtual machine, container, other CPU), for a reason text. */
 void rapl_explain_absence(const char *what, char *reason, size_t reason_size, char *fix,

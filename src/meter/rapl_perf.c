@@ -18,7 +18,6 @@ struct counter {
 
 struct perf {
 	const struct rapl_perf_kernel *kernel;
-	int64_t period_ns;
 	size_t n;
 	struct counter counters[RAPL_MAX_DOMAINS];
 };
@@ -47,11 +46,10 @@ static bool kernel_read(int fd, uint64_t *count)
 
 static const struct rapl_perf_kernel real_kernel = {kernel_open, kernel_read};
 
-static int64_t perf_read(void *arg, int64_t due_ns, bool last)
+static int64_t perf_read(void *arg, int64_t due_ns, enum meter_why why)
 {
 	struct perf *p = arg;
 
-	(void)last;
 	for (size_t i = 0; i < p->n; i++) {
 		struct counter *c = &p->counters[i];
 		uint64_t count = 0;
@@ -62,7 +60,7 @@ static int64_t perf_read(void *arg, int64_t due_ns, bool last)
 		ok = ok && uj < 9e18;
 		column_push(c->column, t0, clock_now_ns(), ok ? llround(uj) : 0, ok);
 	}
-	return meter_next_due(due_ns, p->period_ns);
+	return meter_next_due(due_ns, RAPL_PERIOD_NS, why);
 }
 
 static bool read_pmu(const char *root, const char *file, char *buf, size_t size)
@@ -113,7 +111,8 @@ static bool dies_have_counters(const char *root)
 	_cleanup_free_ char *path = lem_asprintf("%s/devices/system/cpu/modalias", root);
 	char line[128];
 
-	return fs_read_line(path, line, sizeof(line)) && strstr(line, ":ven0000");
+	/* "cpu:type:x86,ven0000fam0006…"; vendor 0 is Intel, 2 AMD (asm/processor.h) */
+	return fs_read_line(path, line, sizeof(line)) && strstr(line, ",ven0000fam");
 }
 
 static bool is_listed(const struct rapl_event *out, size_t n, const char *device)
@@ -208,6 +207,14 @@ static void explain(struct meter_setup *su, size_t n_events, int errnum)
 	}
 }
 
+static void perf_report(void *state, struct meter_setup *su)
+{
+	const struct perf *p = state;
+
+	for (size_t i = 0; i < p->n; i++)
+		rapl_report_still(su, p->counters[i].column);
+}
+
 static void perf_close(void *state)
 {
 	struct perf *p = state;
@@ -223,7 +230,7 @@ static void add_counter(struct meter_setup *su, struct perf *p, const struct rap
 
 	*c = (struct counter){.event = *e, .fd = fd};
 	c->column = meter_add_column(su, "rapl_perf", SIGNAL_ENERGY_COUNTER_UJ, e->domain,
-				     e->device, (double)NS_PER_S / (double)p->period_ns);
+				     e->device, (double)NS_PER_S / (double)RAPL_PERIOD_NS);
 	c->column->live = e->domain == DOMAIN_CPU_PACKAGE;
 	su->cpu_energy |= e->domain == DOMAIN_CPU_PACKAGE;
 	(void)snprintf(c->column->s.note, sizeof(c->column->s.note), "power PMU, CPU %d", e->cpu);
@@ -238,7 +245,6 @@ void *rapl_perf_open_with(struct meter_setup *su, const struct rapl_perf_kernel 
 	int errnum = 0;
 
 	p->kernel = kernel;
-	p->period_ns = su->counter_period_ns;
 	for (size_t i = 0; i < n; i++) {
 		int fd = kernel->open(&events[i]);
 
@@ -255,7 +261,7 @@ void *rapl_perf_open_with(struct meter_setup *su, const struct rapl_perf_kernel 
 		perf_close(p);
 		return NULL;
 	}
-	meter_add_task(su, perf_read, p, p->period_ns / 10);
+	meter_add_task(su, perf_read, p, RAPL_PERIOD_NS / 10)->at_marks = true;
 	return p;
 }
 
@@ -265,4 +271,4 @@ static void *perf_open(struct meter_setup *su)
 }
 
 const struct meter_ops meter_rapl_perf = {
-	.name = "rapl_perf", .open = perf_open, .close = perf_close};
+	.name = "rapl_perf", .open = perf_open, .report = perf_report, .close = perf_close};

@@ -19,7 +19,6 @@ struct zone {
 };
 
 struct powercap {
-	int64_t period_ns;
 	size_t n;
 	struct zone zones[RAPL_MAX_DOMAINS];
 };
@@ -36,11 +35,10 @@ static bool read_u64(int fd, uint64_t *ret)
 	return num_parse_u64(buf, ret);
 }
 
-static int64_t powercap_read(void *arg, int64_t due_ns, bool last)
+static int64_t powercap_read(void *arg, int64_t due_ns, enum meter_why why)
 {
 	struct powercap *p = arg;
 
-	(void)last;
 	for (size_t i = 0; i < p->n; i++) {
 		struct zone *z = &p->zones[i];
 		uint64_t uj = 0;
@@ -49,7 +47,7 @@ static int64_t powercap_read(void *arg, int64_t due_ns, bool last)
 
 		column_push(z->column, t0, clock_now_ns(), z->unwrap.total_uj, ok);
 	}
-	return meter_next_due(due_ns, p->period_ns);
+	return meter_next_due(due_ns, RAPL_PERIOD_NS, why);
 }
 
 /* "package-0", "package-1-die-0", "psys", and "dram" below its package. */
@@ -189,7 +187,7 @@ static void explain(struct meter_setup *su, const char *class, int failed)
 
 static void add_columns(struct meter_setup *su, struct powercap *p)
 {
-	double hz = (double)NS_PER_S / (double)p->period_ns;
+	double hz = (double)NS_PER_S / (double)RAPL_PERIOD_NS;
 
 	for (size_t i = 0; i < p->n; i++) {
 		struct zone *z = &p->zones[i];
@@ -201,7 +199,15 @@ static void add_columns(struct meter_setup *su, struct powercap *p)
 		su->cpu_energy |= z->domain == DOMAIN_CPU_PACKAGE;
 		(void)meter_add_status(su, "rapl_powercap", z->device, true, "%s", "");
 	}
-	meter_add_task(su, powercap_read, p, p->period_ns / 10);
+	meter_add_task(su, powercap_read, p, RAPL_PERIOD_NS / 10)->at_marks = true;
+}
+
+static void powercap_report(void *state, struct meter_setup *su)
+{
+	const struct powercap *p = state;
+
+	for (size_t i = 0; i < p->n; i++)
+		rapl_report_still(su, p->zones[i].column);
 }
 
 static void powercap_close(void *state)
@@ -222,7 +228,6 @@ static void *powercap_open(struct meter_setup *su)
 	if (su->cpu_energy)
 		return NULL; /* the same counters, already read through perf */
 	p = lem_calloc(1, sizeof(*p));
-	p->period_ns = su->counter_period_ns;
 	failed = discover(su, p, class);
 	if (p->n == 0) {
 		explain(su, class, failed);
@@ -233,5 +238,7 @@ static void *powercap_open(struct meter_setup *su)
 	return p;
 }
 
-const struct meter_ops meter_rapl_powercap = {
-	.name = "rapl_powercap", .open = powercap_open, .close = powercap_close};
+const struct meter_ops meter_rapl_powercap = {.name = "rapl_powercap",
+					      .open = powercap_open,
+					      .report = powercap_report,
+					      .close = powercap_close};

@@ -10,7 +10,7 @@
  * energy counter call seen (93 ms, energy.md section 2). */
 #define STOP_PATIENCE_NS NS_PER_S
 
-enum { LATE_MAX = 1 << 20 }; /* ticks kept: 8 MB of address space, four hours of 8 GPUs */
+enum { LATE_MAX = 1 << 18 }; /* ticks kept: 2 MB of address space, some hours of 8 GPUs */
 
 /* Who frees what: decided once, by whoever comes first. */
 enum sampler_end { END_OPEN, END_FINISHED, END_ABANDONED };
@@ -21,9 +21,9 @@ struct sampler {
 	size_t n_meters;
 	enum domain live_domain;
 	pthread_t thread;
-	int wake_fd; /* written: stop */
+	int wake_fd; /* written: stop, or a mark */
 	int done_fd; /* written: the thread has finished */
-	_Atomic bool stop;
+	_Atomic bool stop, mark;
 	_Atomic int end; /* enum sampler_end */
 	_Atomic pid_t watched;
 	_Atomic double watts;
@@ -46,15 +46,24 @@ static int64_t next_due(const struct sampler *s)
 	return due;
 }
 
-/* Until the absolute time, or until wake_fd is written. */
+/* Until the absolute time, or until somebody wakes the thread. */
 static void wait_until(const struct sampler *s, int64_t t_ns)
 {
 	struct pollfd p = {.fd = s->wake_fd, .events = POLLIN};
 	int64_t left_ns = MIN(t_ns - clock_now_ns(), 3600 * NS_PER_S);
 	struct timespec ts = {.tv_sec = left_ns / NS_PER_S, .tv_nsec = left_ns % NS_PER_S};
 
-	if (left_ns > 0)
-		(void)ppoll(&p, 1, &ts, NULL);
+	uint64_t count;
+
+	if (left_ns > 0 && ppoll(&p, 1, &ts, NULL) > 0)
+		(void)!read(s->wake_fd, &count, sizeof(count));
+}
+
+static void wake(const struct sampler *s)
+{
+	uint64_t one = 1;
+
+	(void)!write(s->wake_fd, &one, sizeof(one));
 }
 
 static void record_lateness(struct sampler *s, int64_t due_ns, int64_t now_ns)
@@ -82,8 +91,15 @@ static void tick(struct sampler *s, int64_t now_ns)
 	vec_foreach (&s->su.tasks, t)
 		if (t->due_ns != METER_NEVER_AGAIN && t->due_ns - t->slack_ns <= now_ns &&
 		    !atomic_load_explicit(&s->stop, memory_order_relaxed))
-			t->due_ns = t->read(t->arg, t->due_ns, false);
+			t->due_ns = t->read(t->arg, t->due_ns, METER_DUE);
 	publish_watts(s);
+}
+
+static void read_marked(struct sampler *s)
+{
+	vec_foreach (&s->su.tasks, t)
+		if (t->due_ns != METER_NEVER_AGAIN && t->at_marks)
+			t->due_ns = t->read(t->arg, t->due_ns, METER_MARK);
 }
 
 static void finish(struct sampler *s)
@@ -93,7 +109,7 @@ static void finish(struct sampler *s)
 
 	vec_foreach (&s->su.tasks, t)
 		if (t->due_ns != METER_NEVER_AGAIN)
-			(void)t->read(t->arg, t->due_ns, true);
+			(void)t->read(t->arg, t->due_ns, METER_LAST);
 	s->cpu_ns = clock_thread_cpu_ns();
 	s->t_stop_ns = clock_now_ns();
 	if (atomic_compare_exchange_strong(&s->end, &open, END_FINISHED))
@@ -108,6 +124,8 @@ static void *sampler_thread(void *arg)
 		int64_t due_ns = next_due(s), now_ns;
 
 		wait_until(s, due_ns);
+		if (atomic_exchange_explicit(&s->mark, false, memory_order_relaxed))
+			read_marked(s);
 		now_ns = clock_now_ns();
 		if (now_ns < due_ns)
 			continue; /* woken to stop, or by a signal */
@@ -183,6 +201,12 @@ void sampler_watch_pid(struct sampler *s, pid_t pid)
 	atomic_store(&s->watched, pid);
 }
 
+void sampler_mark(struct sampler *s)
+{
+	atomic_store_explicit(&s->mark, true, memory_order_relaxed);
+	wake(s);
+}
+
 double sampler_watts_now(const struct sampler *s)
 {
 	return atomic_load_explicit(&s->watts, memory_order_relaxed);
@@ -193,11 +217,10 @@ static bool join(struct sampler *s)
 {
 	struct pollfd p = {.fd = s->done_fd, .events = POLLIN};
 	struct timespec patience = {.tv_sec = STOP_PATIENCE_NS / NS_PER_S};
-	uint64_t one = 1;
 	int open = END_OPEN;
 
 	atomic_store_explicit(&s->stop, true, memory_order_release);
-	(void)!write(s->wake_fd, &one, sizeof(one));
+	wake(s);
 	while (ppoll(&p, 1, &patience, NULL) < 0 && errno == EINTR)
 		;
 	if (atomic_compare_exchange_strong(&s->end, &open, END_ABANDONED)) {
@@ -217,34 +240,28 @@ static void *copy(const void *from, size_t n, size_t size)
 	return to;
 }
 
-/* The column's readings as a series of its own: handed over, or copied from under a hung thread. */
-static void take_series(struct column *c, bool own, struct series *ret)
+/* The column's readings as a series of its own, as long as they are: copied, because the region is
+ * mapped for the longest run, and because a hung thread keeps its own. */
+static void take_series(const struct column *c, struct series *ret)
 {
-	struct series *s = &c->s;
+	const struct series *s = &c->s;
 
 	*ret = *s;
-	ret->n = atomic_load_explicit(&c->n, memory_order_acquire);
-	if (own) {
-		s->t_begin_ns = s->t_end_ns = s->value = NULL;
-		s->ok = NULL;
-		return;
-	}
-	ret->cap = ret->n;
+	ret->n = ret->cap = atomic_load_explicit(&c->n, memory_order_acquire);
 	ret->t_begin_ns = copy(s->t_begin_ns, ret->n, sizeof(*s->t_begin_ns));
 	ret->t_end_ns = copy(s->t_end_ns, ret->n, sizeof(*s->t_end_ns));
 	ret->value = copy(s->value, ret->n, sizeof(*s->value));
 	ret->ok = copy(s->ok, ret->n, sizeof(*s->ok));
 }
 
-static void take_columns(struct sampler *s, bool own, struct sample_set *ret)
+static void take_columns(struct sampler *s, struct sample_set *ret)
 {
 	ret->n_series = s->su.columns.n;
 	ret->series = lem_calloc(MAX(ret->n_series, (size_t)1), sizeof(*ret->series));
 	for (size_t i = 0; i < ret->n_series; i++)
-		take_series(s->su.columns.at[i], own, &ret->series[i]);
+		take_series(s->su.columns.at[i], &ret->series[i]);
 	ret->n_late = atomic_load_explicit(&s->n_late, memory_order_acquire);
-	ret->late_ns =
-		own ? steal_ptr(s->late_ns) : copy(s->late_ns, ret->n_late, sizeof(*s->late_ns));
+	ret->late_ns = copy(s->late_ns, ret->n_late, sizeof(*s->late_ns));
 	ret->n_status = s->su.statuses.n;
 	ret->status = copy(s->su.statuses.at, ret->n_status, sizeof(*ret->status));
 	ret->t_start_ns = s->t_start_ns;
@@ -272,7 +289,7 @@ void sampler_stop(struct sampler *s, struct sample_set *ret)
 			s->meters[i].ops->report(s->meters[i].state, &s->su);
 	if (!own)
 		abandon(s);
-	take_columns(s, own, ret);
+	take_columns(s, ret);
 	ret->t_stop_ns = own ? s->t_stop_ns : clock_now_ns();
 	ret->cpu_ns = own ? s->cpu_ns : 0;
 	if (own)

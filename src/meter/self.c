@@ -6,14 +6,13 @@
 #define PERIOD_NS NS_PER_S
 #define SLACK_NS  (PERIOD_NS / 10)
 
-static int64_t self_read(void *arg, int64_t due_ns, bool last)
+static int64_t self_read(void *arg, int64_t due_ns, enum meter_why why)
 {
 	struct column *c = arg;
 	int64_t t0 = clock_now_ns(), cpu_ns = clock_process_cpu_ns();
 
-	(void)last;
 	column_push(c, t0, clock_now_ns(), cpu_ns, true);
-	return meter_next_due(due_ns, PERIOD_NS);
+	return meter_next_due(due_ns, PERIOD_NS, why);
 }
 
 static void *self_open(struct meter_setup *su)

@@ -8,7 +8,7 @@
 #include "base/base.h"
 
 struct gpu_ref {
-	char requested[64];  /* the config's own spelling: "2", "GPU-…", "0000:65:00.0" */
+	char requested[64]; /* the config's own spelling: "2", "GPU-…", "0000:65:00.0" */
 	char uuid[96];
 	char pci_bus_id[32];
 	char name[96];
@@ -20,7 +20,7 @@ struct gpu_ref {
 struct gpu_binding {
 	struct gpu_ref *gpus; /* in the order of the config */
 	size_t n;
-	char path[24];        /* "none", "process", "docker-cdi", … */
+	char path[24]; /* "none", "process", "docker-cdi", … */
 	bool proved;
 };
 

@@ -1,6 +1,6 @@
 /*
- * launch_spec.h — what to start, as pure data: an engine makes it from a config, a runner starts it.
- * All strings live in the arena it was made in.
+ * launch_spec.h — what to start, as pure data: an engine makes it from a config, a runner starts
+ * it. All strings live in the arena it was made in.
  */
 #ifndef LEM_MODEL_LAUNCH_SPEC_H
 #define LEM_MODEL_LAUNCH_SPEC_H
@@ -13,14 +13,16 @@ enum engine_channel {
 };
 
 struct launch_spec {
-	const char *engine;       /* registry name: "llamacpp", … */
+	const char *engine; /* registry name: "llamacpp", … */
 	enum engine_channel channel;
-	const char *const *argv;  /* NULL-terminated; argv[0] is an absolute path or looked up in PATH */
-	const char *const *env;   /* NULL-terminated "NAME=value", added to the inherited environment */
-	const char *cwd;          /* NULL: inherit */
-	const char *load_json;    /* CHANNEL_WORKER: the `load` request, one line */
-	int64_t load_timeout_ns;  /* until `loaded` */
-	int64_t stop_grace_ns;    /* SIGTERM to SIGKILL */
+	const char *const
+		*argv; /* NULL-terminated; argv[0] is an absolute path or looked up in PATH */
+	const char *const
+		*env;    /* NULL-terminated "NAME=value", added to the inherited environment */
+	const char *cwd; /* NULL: inherit */
+	const char *load_json;   /* CHANNEL_WORKER: the `load` request, one line */
+	int64_t load_timeout_ns; /* until `loaded` */
+	int64_t stop_grace_ns;   /* SIGTERM to SIGKILL */
 	size_t gpus_needed;
 };
 

@@ -11,7 +11,7 @@ struct quantity {
 	bool known;
 	double value, low, high; /* low <= value <= high; all equal for an exact count */
 	char method[64];         /* e.g. "counter, interpolated" */
-	char reason[160];        /* when !known: why, e.g. "RAPL: no power PMU in this virtual machine" */
+	char reason[160]; /* when !known: why, e.g. "RAPL: no power PMU in this virtual machine" */
 };
 
 static inline struct quantity quantity_unknown(const char *reason)

@@ -16,7 +16,7 @@ enum run_status { RUN_COMPLETED, RUN_FAILED, RUN_INTERRUPTED };
 
 enum run_phase {
 	PHASE_PREFLIGHT,
-	PHASE_BASELINE,       /* idle, no engine on the device */
+	PHASE_BASELINE, /* idle, no engine on the device */
 	PHASE_LOAD,
 	PHASE_WARMUP,
 	PHASE_BASELINE_RESIDENT, /* engine loaded, no requests */
@@ -43,10 +43,10 @@ struct request_record {
 	int64_t input_tokens;   /* as the engine's tokenizer counts, after truncation */
 	int64_t output_tokens;
 	int64_t output_tokens_asked; /* 0: not forced */
-	size_t first_stamp;     /* index into token_stamps_ns; output_tokens entries in order */
+	size_t first_stamp; /* index into token_stamps_ns; output_tokens entries in order */
 	bool truncated;
-	char finish[16];        /* "length", "eos", "error", "" while running */
-	const char *text;       /* NULL unless save_outputs */
+	char finish[16];  /* "length", "eos", "error", "" while running */
+	const char *text; /* NULL unless save_outputs */
 };
 
 /* One synchronised engine step: a prefill of some sequences or one decode step of a batch. */
@@ -54,7 +54,8 @@ struct step_record {
 	bool prefill;
 	int64_t t_start_ns, t_end_ns;
 	int32_t n_seqs;
-	int32_t n_tokens; /* tokens computed in this step; continuous batches may mix: see n_prefill */
+	int32_t n_tokens; /* tokens computed in this step; continuous batches may mix: see n_prefill
+			   */
 	int32_t n_prefill; /* of which prompt tokens */
 };
 
@@ -70,17 +71,18 @@ struct run_record {
 	const char *run_id;
 	const char *config_name;
 	const char *config_path;
-	const char *config_hash;   /* 16 hex of SHA-256 */
-	const char *config_json;   /* effective configuration */
+	const char *config_hash;     /* 16 hex of SHA-256 */
+	const char *config_json;     /* effective configuration */
 	const char *provenance_json; /* dotted path -> {value, source, source_detail} */
 	const char *cli_overrides_json;
 	const char *environment_json; /* host facts */
 	enum run_status status;
-	const char *error_json;    /* NULL, or {code, what, where, why, fix} of what ended the run */
-	int64_t wall_start_ns;     /* CLOCK_REALTIME at t_start_ns */
+	const char *error_json; /* NULL, or {code, what, where, why, fix} of what ended the run */
+	int64_t wall_start_ns;  /* CLOCK_REALTIME at t_start_ns */
 	int64_t t_start_ns, t_end_ns;
 
-	const char *engine_name, *engine_version, *engine_mode; /* "llamacpp", "b1234", "offline/static" */
+	const char *engine_name, *engine_version,
+		*engine_mode;          /* "llamacpp", "b1234", "offline/static" */
 	const char *engine_build_json; /* what the engine said of itself */
 	const char *image_digest;      /* NULL for a process */
 	const char *model_name, *model_path, *model_sha256;
@@ -94,24 +96,25 @@ struct run_record {
 
 	struct request_record *requests; /* malloc'ed */
 	size_t n_requests;
-	size_t n_requests_asked; /* that the window should have served */
+	size_t n_requests_asked;  /* that the window should have served */
 	int64_t *token_stamps_ns; /* malloc'ed */
 	size_t n_token_stamps;
 	struct step_record *steps; /* malloc'ed */
 	size_t n_steps;
 	struct sample_set samples;
 
-	const char *prompts_hash;  /* SHA-256 over the prompts as sent */
-	const char *log_tail;      /* the engine's last lines on stderr */
-	const char **notes;        /* findings of the run itself, malloc'ed array, strings in the arena */
+	const char *prompts_hash; /* SHA-256 over the prompts as sent */
+	const char *log_tail;     /* the engine's last lines on stderr */
+	const char **notes; /* findings of the run itself, malloc'ed array, strings in the arena */
 	size_t n_notes;
 };
 
 void run_record_init(struct run_record *r);
 void run_record_release(struct run_record *r);
 void run_record_note(struct run_record *r, const char *fmt, ...) _printf_(2, 3);
-const char *run_status_name(enum run_status s);  /* "completed", "failed", "interrupted" */
-const char *run_phase_name(enum run_phase p);    /* "baseline", "warmup", … */
-const struct phase_span *run_record_phase(const struct run_record *r, enum run_phase p); /* last, or NULL */
+const char *run_status_name(enum run_status s); /* "completed", "failed", "interrupted" */
+const char *run_phase_name(enum run_phase p);   /* "baseline", "warmup", … */
+const struct phase_span *run_record_phase(const struct run_record *r,
+					  enum run_phase p); /* last, or NULL */
 
 #endif

@@ -14,8 +14,7 @@ void verdict_add(struct verdict *v, enum verdict_level level, const char *fmt, .
 
 	if (v->n_reasons == ARRAY_LEN(v->reasons))
 		return;
-	memmove(v->reasons[at + 1], v->reasons[at],
-		(v->n_reasons - at) * sizeof(v->reasons[0]));
+	memmove(v->reasons[at + 1], v->reasons[at], (v->n_reasons - at) * sizeof(v->reasons[0]));
 	va_start(ap, fmt);
 	vsnprintf(v->reasons[at], sizeof(v->reasons[at]), fmt, ap);
 	va_end(ap);

@@ -39,14 +39,15 @@ struct summary {
 	/* Prefill and decode as the engine's synchronised steps show them. */
 	struct quantity prefill_tokens_per_s, decode_tokens_per_s;
 	struct quantity output_tokens_per_s, total_tokens_per_s, requests_per_s;
-	struct latency_stats ttft, itl, tpot, e2e;      /* from the time the engine began the request */
-	struct latency_stats ttft_sched, e2e_sched;     /* from the time it was asked for */
+	struct latency_stats ttft, itl, tpot, e2e;  /* from the time the engine began the request */
+	struct latency_stats ttft_sched, e2e_sched; /* from the time it was asked for */
 	struct quantity gpu_j, gpu_above_idle_j, cpu_j, dram_j, cpu_estimated_j;
 	struct quantity prefill_j, decode_j;
 	struct gpu_energy per_gpu[SUMMARY_MAX_GPUS];
 	size_t n_per_gpu;
 	struct quantity idle_w, resident_idle_w; /* all metered GPUs together */
-	/* The energy the per-token figures are made of: which domains, e.g. "gpu" or "gpu+cpu+dram". */
+	/* The energy the per-token figures are made of: which domains, e.g. "gpu" or
+	 * "gpu+cpu+dram". */
 	char energy_scope[40];
 	struct quantity j_per_output_token, j_per_input_token, j_per_total_token, j_per_request;
 	struct quantity flops_prefill, flops_decode, flops_total, mfu;

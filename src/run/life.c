@@ -21,6 +21,8 @@ void life_phase(struct life *l, enum run_phase p, int64_t expected_ns)
 	assert(r->n_phases < ARRAY_LEN(r->phases));
 	l->phase = p;
 	l->t_phase_ns = clock_now_ns();
+	if (l->sampler)
+		sampler_mark(l->sampler); /* the edge's joules are told apart by reads close to it */
 	l->t_end_hint_ns = expected_ns > 0 ? l->t_phase_ns + expected_ns : 0;
 	l->detail = "";
 	l->tokens_before = l->tokens_rate = 0;
@@ -31,14 +33,15 @@ void life_phase(struct life *l, enum run_phase p, int64_t expected_ns)
 	life_report(l);
 }
 
-/* Output tokens per second since the last point at least half a second ago. */
+/* Output tokens per second since the last point at least a second ago (workers report five times a
+ * second). */
 static void update_rate(struct life *l, int64_t now)
 {
 	int64_t tokens = l->tokens_before + l->session.io.out_tokens;
 
 	if (l->phase != PHASE_WARMUP && l->phase != PHASE_MEASURE)
 		return;
-	if (now - l->t_rate_ns < NS_PER_S / 2)
+	if (now - l->t_rate_ns < NS_PER_S)
 		return;
 	l->rate = (double)(tokens - l->tokens_rate) / ((double)(now - l->t_rate_ns) / 1e9);
 	l->t_rate_ns = now;

@@ -85,7 +85,7 @@ static void take_loaded(struct life *l, const struct worker_loaded *w)
 	prefer(&s->n_ctx_train, w->shape.n_ctx_train);
 	prefer(&s->n_params, w->shape.n_params);
 	s->has_tokenizer = w->shape.has_tokenizer;
-	if (w->shape.quant[0])
+	if (!s->quant[0] || str_eq(s->quant, "other"))
 		lem_strlcpy(s->quant, w->shape.quant, sizeof(s->quant));
 	if (w->shape.weights != s->weights)
 		run_record_note(

@@ -80,8 +80,6 @@ int session_run(struct session *s, const char *request, size_t max_steps, size_t
 
 void session_stop(struct session *s, bool in_a_hurry)
 {
-	_cleanup_str_ struct str line = STR_INIT;
-
 	if (!s->started)
 		return;
 	if (!in_a_hurry && !s->io.eof &&

@@ -111,8 +111,20 @@ bool stats_ratio_jackknife(const double *num, const double *den, size_t n, doubl
 	return true;
 }
 
-struct latency_stats stats_latency(double *x_ms, size_t n, const char *none_reason)
+/* Moves the numbers to the front; the count of them. A NaN has no place in an order. */
+static size_t only_numbers(double *x, size_t n)
 {
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (!isnan(x[i]))
+			x[kept++] = x[i];
+	return kept;
+}
+
+struct latency_stats stats_latency(double *x_ms, size_t all, const char *none_reason)
+{
+	size_t n = only_numbers(x_ms, all);
 	struct latency_stats s = {.n = n};
 
 	if (n == 0) {

@@ -29,7 +29,7 @@ double stats_t975(size_t df);
 bool stats_ratio_jackknife(const double *num, const double *den, size_t n, double *ret_ratio,
 			   struct interval *ret);
 
-/* Sorts x in place. */
+/* Sorts x in place; a NaN is no sample and is left out. */
 struct latency_stats stats_latency(double *x_ms, size_t n, const char *none_reason);
 
 #endif

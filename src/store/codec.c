@@ -1,5 +1,7 @@
 #include "store/codec.h"
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "stored numbers are little endian");
+
 static const char magic[8] = "lem.run";
 
 struct codec {
@@ -33,6 +35,17 @@ static void raw(struct codec *c, void *field, size_t n)
 		FIELD((c), small_);                            \
 		if ((c)->decoding)                             \
 			(lvalue) = (__typeof__(lvalue))small_; \
+	} while (0)
+
+/* An enum: a value that it does not have is damage. */
+#define CHOICE(c, lvalue, n)                                    \
+	do {                                                    \
+		int64_t choice_ = (int64_t)(lvalue);            \
+		FIELD((c), choice_);                            \
+		if (choice_ < 0 || choice_ >= (int64_t)(n))     \
+			(c)->bad |= (c)->decoding, choice_ = 0; \
+		if ((c)->decoding)                              \
+			(lvalue) = (__typeof__(lvalue))choice_; \
 	} while (0)
 
 static void text(struct codec *c, const char **s)
@@ -90,6 +103,12 @@ _Static_assert(sizeof(struct gpu_ref) == 304, "visit the new field of struct gpu
 _Static_assert(sizeof(struct request_record) == 120,
 	       "visit the new field of struct request_record");
 _Static_assert(sizeof(struct step_record) == 40, "visit the new field of struct step_record");
+_Static_assert(sizeof(struct warmup_record) == 40, "visit the new field of struct warmup_record");
+_Static_assert(sizeof(struct series) == 224, "visit the new field of struct series");
+_Static_assert(sizeof(struct meter_status) == 409, "visit the new field of struct meter_status");
+_Static_assert(sizeof(struct sample_set) == 72, "visit the new field of struct sample_set");
+_Static_assert(sizeof(struct gpu_binding) == 48, "visit the new field of struct gpu_binding");
+_Static_assert(sizeof(struct run_record) == 1152, "visit the new field of struct run_record");
 
 static void shape(struct codec *c, struct model_shape *s)
 {
@@ -109,12 +128,12 @@ static void shape(struct codec *c, struct model_shape *s)
 	FIELD(c, s->size_bytes);
 	chars(c, s->quant, sizeof(s->quant));
 	SMALL(c, s->has_tokenizer);
-	SMALL(c, s->weights);
+	CHOICE(c, s->weights, WEIGHTS_SYNTHETIC + 1);
 }
 
 static void binding(struct codec *c, struct gpu_binding *b)
 {
-	b->n = count(c, b->n, 8);
+	b->n = count(c, b->n, 56);
 	b->gpus = array(c, b->gpus, b->n, sizeof(*b->gpus));
 	for (size_t i = 0; i < b->n; i++) {
 		struct gpu_ref *g = &b->gpus[i];
@@ -139,7 +158,7 @@ static void phases(struct codec *c, struct run_record *r)
 		r->n_phases = 0;
 	}
 	for (size_t i = 0; i < r->n_phases; i++) {
-		SMALL(c, r->phases[i].phase);
+		CHOICE(c, r->phases[i].phase, PHASE_COUNT);
 		FIELD(c, r->phases[i].t_start_ns);
 		FIELD(c, r->phases[i].t_end_ns);
 	}
@@ -167,7 +186,7 @@ static void warmup(struct codec *c, struct warmup_record *w)
 
 static void requests(struct codec *c, struct run_record *r)
 {
-	size_t n = r->n_requests = count(c, r->n_requests, 96);
+	size_t n = r->n_requests = count(c, r->n_requests, 112);
 	struct request_record *q = r->requests = array(c, r->requests, n, sizeof(*q));
 
 	COLUMN(c, q, n, id);
@@ -214,8 +233,8 @@ static void steps(struct codec *c, struct run_record *r)
 
 static void series(struct codec *c, struct series *s)
 {
-	SMALL(c, s->signal);
-	SMALL(c, s->domain);
+	CHOICE(c, s->signal, SIGNAL_COUNT);
+	CHOICE(c, s->domain, DOMAIN_SELF + 1);
 	chars(c, s->device, sizeof(s->device));
 	chars(c, s->meter, sizeof(s->meter));
 	chars(c, s->note, sizeof(s->note));
@@ -289,7 +308,7 @@ static void record(struct codec *c, struct run_record *r)
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		text(c, texts[i]);
-	SMALL(c, r->status);
+	CHOICE(c, r->status, RUN_INTERRUPTED + 1);
 	FIELD(c, r->wall_start_ns);
 	FIELD(c, r->t_start_ns);
 	FIELD(c, r->t_end_ns);

@@ -9,14 +9,17 @@
 static void put_quantity(struct jsonw *w, const char *key, const struct quantity *q)
 {
 	jsonw_object(w, key);
-	if (q->known) {
+	if (q->known && isfinite(q->value)) {
 		jsonw_f64(w, "value", q->value);
 		jsonw_f64(w, "low", q->low);
 		jsonw_f64(w, "high", q->high);
 		jsonw_str(w, "method", q->method);
 	} else {
 		jsonw_null(w, "value");
-		jsonw_str(w, "reason", q->reason[0] ? q->reason : "not measured");
+		jsonw_str(w, "reason",
+			  q->known       ? "the figure came out as no number"
+			  : q->reason[0] ? q->reason
+					 : "not measured");
 	}
 	jsonw_end_object(w);
 }
@@ -35,7 +38,7 @@ static void put_latency(struct jsonw *w, const char *key, const struct latency_s
 		jsonw_f64(w, "max", s->max);
 	} else {
 		jsonw_null(w, "p50");
-		jsonw_str(w, "reason", s->reason);
+		jsonw_str(w, "reason", s->reason[0] ? s->reason : "not measured");
 	}
 	jsonw_end_object(w);
 }
@@ -44,6 +47,15 @@ static void put_json(struct jsonw *w, const char *key, const char *json)
 {
 	if (json && *json)
 		jsonw_raw(w, key, json);
+	else
+		jsonw_null(w, key);
+}
+
+/* 0 says "not known" of a size. */
+static void put_size(struct jsonw *w, const char *key, int64_t value)
+{
+	if (value > 0)
+		jsonw_i64(w, key, value);
 	else
 		jsonw_null(w, key);
 }
@@ -91,15 +103,17 @@ static void put_model(struct jsonw *w, const struct run_record *r)
 						  : "unknown");
 	jsonw_str(w, "architecture", s->architecture[0] ? s->architecture : NULL);
 	jsonw_str(w, "quantization", s->quant[0] ? s->quant : NULL);
-	jsonw_i64(w, "parameters", s->n_params);
-	jsonw_u64(w, "size_bytes", s->size_bytes);
-	jsonw_i64(w, "layers", s->n_layer);
-	jsonw_i64(w, "hidden_size", s->n_embd);
-	jsonw_i64(w, "intermediate_size", s->n_ff);
-	jsonw_i64(w, "heads", s->n_head);
-	jsonw_i64(w, "kv_heads", s->n_head_kv);
-	jsonw_i64(w, "head_dim", s->head_dim);
-	jsonw_i64(w, "vocabulary", s->n_vocab);
+	put_size(w, "parameters", model_shape_params(s));
+	put_size(w, "size_bytes", (int64_t)s->size_bytes);
+	put_size(w, "layers", s->n_layer);
+	put_size(w, "hidden_size", s->n_embd);
+	put_size(w, "intermediate_size", s->n_ff);
+	put_size(w, "heads", s->n_head);
+	put_size(w, "kv_heads", s->n_head_kv);
+	put_size(w, "head_dim", s->head_dim);
+	put_size(w, "vocabulary", s->n_vocab);
+	jsonw_i64(w, "experts", s->n_expert);
+	jsonw_i64(w, "experts_used", s->n_expert_used);
 	jsonw_end_object(w);
 }
 
@@ -137,10 +151,10 @@ static void put_window(struct jsonw *w, const struct run_record *r, const struct
 	int64_t offset = r->wall_start_ns - r->t_start_ns;
 
 	jsonw_object(w, "window");
-	jsonw_i64(w, "start_ns", r->window_start_ns);
-	jsonw_i64(w, "end_ns", r->window_end_ns);
+	put_size(w, "start_ns", r->window_start_ns);
+	put_size(w, "end_ns", r->window_end_ns);
 	put_time(w, "start", r->window_start_ns ? r->window_start_ns + offset : 0);
-	jsonw_f64(w, "seconds", (double)s->window_ns / 1e9);
+	jsonw_f64(w, "seconds", s->window_ns > 0 ? (double)s->window_ns / 1e9 : NAN);
 	jsonw_i64(w, "requests", s->requests_done);
 	jsonw_i64(w, "requests_asked", s->requests_asked);
 	jsonw_u64(w, "prompts_truncated", s->prompts_cut);

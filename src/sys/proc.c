@@ -106,7 +106,8 @@ static int pipes_open(struct pipes *p, struct lem_error *err)
 }
 
 /* Only async-signal-safe calls from here to exec. */
-static void child(const struct proc_spec *spec, const struct pipes *p, const char *const *env)
+static void child(const struct proc_spec *spec, const struct pipes *p, const char *const *env,
+		  pid_t lem)
 {
 	sigset_t none;
 
@@ -114,6 +115,10 @@ static void child(const struct proc_spec *spec, const struct pipes *p, const cha
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	setsid();
+	/* If lem is killed outright, the child must not compute on for nobody. Survives exec. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (getppid() != lem)
+		_exit(127);
 	if (dup2(p->in[0], 0) >= 0 && dup2(p->out[1], 1) >= 0 && dup2(p->err[1], 2) >= 0 &&
 	    (!spec->cwd || chdir(spec->cwd) == 0))
 		execvpe(spec->argv[0], (char *const *)(uintptr_t)spec->argv,
@@ -151,6 +156,7 @@ int proc_spawn(const struct proc_spec *spec, struct proc *ret, struct lem_error 
 	struct pipes p;
 	struct proc started = PROC_INIT;
 	_cleanup_free_ const char **env = merge_env(spec->env);
+	pid_t lem = getpid();
 	int e;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
@@ -158,7 +164,7 @@ int proc_spawn(const struct proc_spec *spec, struct proc *ret, struct lem_error 
 		return -LEM_E_IO;
 	started.pid = fork();
 	if (started.pid == 0)
-		child(spec, &p, env);
+		child(spec, &p, env, lem);
 	if (started.pid < 0) {
 		int saved = errno;
 

@@ -48,7 +48,8 @@ int weights_sha256(const char *path, char hex[65], struct lem_error *err)
 		return lem_fail_errno(err, errno, "cannot read %s", path);
 	_cleanup_free_ char *memo = memo_path(path, &st);
 
-	if (fs_read_line(memo, line, sizeof(line)) && strlen(line) == 64) {
+	if (fs_read_line(memo, line, sizeof(line)) && strspn(line, "0123456789abcdef") == 64 &&
+	    !line[64]) {
 		lem_strlcpy(hex, line, 65);
 		return 0;
 	}

@@ -55,10 +55,23 @@ static void split_synthetic(const char *model, const char *quant, char *name, si
 	}
 }
 
+/* A bare file name that is not beside the config is looked for in lem's cache of models, so that a
+ * shared file can name what `setup` or a download put there. */
+static char *local_path(const char *model_name, const char *base_dir)
+{
+	_cleanup_free_ char *path = fs_join(base_dir, model_name);
+	_cleanup_free_ char *cache = fs_cache_dir();
+	_cleanup_free_ char *cached = lem_asprintf("%s/models/%s", cache, model_name);
+
+	if (!fs_exists(path) && !strchr(model_name, '/') && fs_exists(cached))
+		return steal_ptr(cached);
+	return steal_ptr(path);
+}
+
 int weights_local_shape(const char *model_name, const char *base_dir, struct model_shape *ret,
 			struct lem_error *err)
 {
-	_cleanup_free_ char *path = fs_join(base_dir, model_name);
+	_cleanup_free_ char *path = local_path(model_name, base_dir);
 	_cleanup_free_ char *inside = fs_join(path, "config.json");
 	char name[PATH_MAX];
 	const char *quant;
@@ -133,7 +146,8 @@ static int resolve_synthetic(const struct weights_request *q, char **ret_path,
 
 	if (lock < 0)
 		return lock;
-	if (!fs_exists(path))
+	/* one that cannot be read was damaged after it was made */
+	if (!fs_exists(path) || gguf_read_shape(path, ret_shape, NULL) < 0)
 		r = gguf_synthesize(&shape, quant, q->seed, path, q->progress, q->progress_arg,
 				    err);
 	if (r >= 0)
@@ -147,7 +161,7 @@ static int resolve_synthetic(const struct weights_request *q, char **ret_path,
 static int resolve_local(const struct weights_request *q, char **ret_path,
 			 struct model_shape *ret_shape, struct lem_error *err)
 {
-	_cleanup_free_ char *path = fs_join(q->base_dir, q->model_name);
+	_cleanup_free_ char *path = local_path(q->model_name, q->base_dir);
 	int r;
 
 	if (!fs_exists(path)) {
@@ -163,8 +177,8 @@ static int resolve_local(const struct weights_request *q, char **ret_path,
 	r = gguf_read_shape(path, ret_shape, err);
 	if (r < 0) {
 		if (err)
-			err->code = LEM_E_REFUSED;
-		return r;
+			err->code = LEM_E_REFUSED; /* known before anything is launched */
+		return -LEM_E_REFUSED;
 	}
 	*ret_path = realpath(path, NULL);
 	return *ret_path ? 0 : lem_fail_errno(err, errno, "cannot resolve %s", path);

@@ -1,4 +1,5 @@
 """`lem experiment` as a user runs it, with the real llama.cpp worker."""
+import contextlib
 import json
 import os
 import signal
@@ -37,7 +38,7 @@ def test_quick_run_is_stored_and_exact(lem):
     assert r["energy"]["gpu_j"]["value"] is None and "no GPU" in r["energy"]["gpu_j"]["reason"]
     stored = json.loads((lem.folder / "results" / f"{r['run_id']}.json").read_text())
     assert stored == r
-    with sqlite3.connect(lem.folder / "results" / "lem.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(lem.folder / "results" / "lem.sqlite")) as db:
         assert db.execute("SELECT run_id, status FROM runs").fetchall() == [(r["run_id"], "completed")]
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
@@ -101,11 +102,18 @@ warmup: {requests: 1}
     (lem.folder / "p.txt").write_text("The capital of France is\n\nThe opposite of cold is\n")
     r = lem.experiment(text=text)
     assert r["model"]["weights"] == "real" and r["status"] == "completed"
-    rows = [json.loads(x) for x in lem("results", "export", "last", "--format", "json", check=0).stdout.splitlines()]
+    rows = json.loads(lem("results", "export", "last", "--format", "json", check=0).stdout)
     assert "Paris" in rows[0]["text"] or "France" in rows[0]["text"]
     assert "hot" in rows[1]["text"] or "warm" in rows[1]["text"] or "cold" in rows[1]["text"]
     # Gemma's tokenizer: <bos> The _capital _of _France _is; <bos> The _opposite _of _cold _is
     assert [row["input_tokens"] for row in rows] == [6, 6]
+
+
+def test_the_example_with_real_weights(lem, gemma):
+    done = lem("experiment", ROOT / "configs/examples/gemma3-270m.yaml", "--json", "--set", "window.min_duration_sec=5", check=0)
+    r = json.loads(done.stdout)
+    assert r["model"]["weights"] == "real" and r["model"]["quantization"] == "Q4_K_M"
+    assert r["status"] == "completed" and r["tokens"]["output"] == 48 * r["window"]["requests"]
 
 
 def test_impossible_parallelism_is_refused_before_anything(lem):
@@ -142,18 +150,25 @@ def test_refusals_name_the_cause(lem, change, message):
 
 
 def test_broken_models_are_refused(lem, gemma):
-    whole = gemma.read_bytes()[:5_000_000]
+    whole = gemma.read_bytes()
     (lem.folder / "cut.gguf").write_bytes(whole[:1000])
+    (lem.folder / "half.gguf").write_bytes(whole[:100_000_000])
     (lem.folder / "text.gguf").write_text("this is not a model")
     (lem.folder / "empty.gguf").write_bytes(b"")
-    for name in ("cut.gguf", "text.gguf", "empty.gguf"):
+    for name in ("cut.gguf", "half.gguf", "text.gguf", "empty.gguf"):
         done = lem("experiment", lem.config(), "--model", name, check=2)
         assert "GGUF" in done.stderr and name in done.stderr
-    # the header is whole, the weights are not: only the engine can tell, and its words are shown
-    (lem.folder / "half.gguf").write_bytes(whole)
+
+
+def test_what_only_the_engine_can_refuse_is_explained(lem, gemma):
+    """A header that is consistent, of an architecture that llama.cpp does not know."""
+    broken = gemma.read_bytes().replace(b"gemma3", b"gemmaX")
+    (lem.folder / "odd.gguf").write_bytes(broken)
     (lem.folder / "p.txt").write_text("a\n")
-    done = lem("experiment", lem.config(), "--model", "half.gguf", "--prompts", "p.txt", check=1)
-    assert "cannot load" in done.stderr
+    done = lem("experiment", lem.config(), "--model", "odd.gguf", "--prompts", "p.txt", check=1)
+    assert "loading the model" in done.stderr and "cannot load" in done.stderr
+    rows = json.loads(lem("results", "list", "--json", check=0).stdout)
+    assert [r["status"] for r in rows] == ["failed"]
 
 
 def test_text_prompts_need_a_tokenizer(lem):
@@ -221,7 +236,7 @@ def test_full_disk(lem):
         assert "No space left" in done.stderr
         os.remove(small / "filler")
         assert (small / f"{r['run_id']}.json").read_text() == before
-        with sqlite3.connect(small / "lem.sqlite") as db:
+        with contextlib.closing(sqlite3.connect(small / "lem.sqlite")) as db:
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             assert db.execute("SELECT count(*) FROM runs").fetchone() == (1,)
     finally:

@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 DATA = open(sys.argv[1], "rb").read()
@@ -87,6 +88,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def reset(self):
         self.wfile.flush()
+        time.sleep(0.05)  # a reset throws away what the other side has not read yet
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.close()
@@ -183,8 +185,7 @@ class Handler(BaseHTTPRequestHandler):
         """Knows no ranges, and always breaks in the middle."""
         self.head(200, len(DATA), ETag='"v1"')
         self.body(DATA[:HALF])
-        if self.command == "GET":
-            self.reset()
+        self.close_connection = True
 
     def do_changed(self):
         """Breaks in the middle of one version; then there is another one."""

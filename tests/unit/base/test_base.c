@@ -57,7 +57,8 @@ static void test_num_strict(void **state)
 	assert_true(num_parse_i64("-12", &i) && i == -12);
 	assert_true(num_parse_i64("9223372036854775807", &i) && i == INT64_MAX);
 	i = 42;
-	static const char *const bad[] = {"", "-", "1 ", " 1", "1x", "0x10", "9223372036854775808", "1.0", "--1"};
+	static const char *const bad[] = {
+		"", "-", "1 ", " 1", "1x", "0x10", "9223372036854775808", "1.0", "--1"};
 	for (size_t k = 0; k < ARRAY_LEN(bad); k++)
 		assert_false(num_parse_i64(bad[k], &i));
 	assert_int_equal(i, 42);
@@ -132,10 +133,12 @@ static void test_vec(void **state)
 	(void)state;
 	for (int i = 0; i < 100; i++)
 		*vec_push(&v) = i;
-	vec_foreach(&v, p) sum += *p;
+	vec_foreach (&v, p)
+		sum += *p;
 	assert_int_equal(sum, 4950);
 	vec_release(&v);
-	vec_foreach(&v, p) sum += *p;
+	vec_foreach (&v, p)
+		sum += *p;
 	assert_int_equal(sum, 4950);
 }
 
@@ -180,8 +183,10 @@ static void test_jsonw(void **state)
 	jsonw_strn(&w, "bad", "x\xff\xc0y", 4);
 	jsonw_bool(&w, "b", true);
 	jsonw_end_object(&w);
-	assert_string_equal(str_c(&s), "{\"a\":\"q\\\"\\\\\\n\\u0001\",\"nan\":null,\"tenth\":0.1,\"l\":[-3,{}],"
-				       "\"bad\":\"x\xef\xbf\xbd\xef\xbf\xbdy\",\"b\":true}");
+	assert_string_equal(
+		str_c(&s),
+		"{\"a\":\"q\\\"\\\\\\n\\u0001\",\"nan\":null,\"tenth\":0.1,\"l\":[-3,{}],"
+		"\"bad\":\"x\xef\xbf\xbd\xef\xbf\xbdy\",\"b\":true}");
 }
 
 static void test_digest(void **state)
@@ -190,7 +195,8 @@ static void test_digest(void **state)
 
 	(void)state;
 	digest_bytes("abc", 3, hex); /* FIPS 180-4, example */
-	assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+	assert_string_equal(hex,
+			    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
 static void test_clock(void **state)
@@ -201,19 +207,20 @@ static void test_clock(void **state)
 	(void)state;
 	assert_true(clock_sleep_until_ns(t + 2 * NS_PER_MS));
 	assert_true(clock_now_ns() >= t + 2 * NS_PER_MS);
-	assert_string_equal(clock_format_utc(1764000000123000000, buf, sizeof(buf)), "2025-11-24T16:00:00.123Z");
+	assert_string_equal(clock_format_utc(1764000000123000000, buf, sizeof(buf)),
+			    "2025-11-24T16:00:00.123Z");
 	assert_true(llabs(clock_wall_offset_ns() - (clock_wall_ns() - clock_now_ns())) < NS_PER_S);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_str_grows),  cmocka_unit_test(test_str_long_format),
-		cmocka_unit_test(test_distance),   cmocka_unit_test(test_num_strict),
-		cmocka_unit_test(test_num_units),  cmocka_unit_test(test_error),
-		cmocka_unit_test(test_arena),      cmocka_unit_test(test_vec),
-		cmocka_unit_test(test_rand),       cmocka_unit_test(test_jsonw),
-		cmocka_unit_test(test_digest),     cmocka_unit_test(test_clock),
+		cmocka_unit_test(test_str_grows), cmocka_unit_test(test_str_long_format),
+		cmocka_unit_test(test_distance),  cmocka_unit_test(test_num_strict),
+		cmocka_unit_test(test_num_units), cmocka_unit_test(test_error),
+		cmocka_unit_test(test_arena),     cmocka_unit_test(test_vec),
+		cmocka_unit_test(test_rand),      cmocka_unit_test(test_jsonw),
+		cmocka_unit_test(test_digest),    cmocka_unit_test(test_clock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

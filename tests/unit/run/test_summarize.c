@@ -175,6 +175,25 @@ static void test_estimate_is_never_mixed(void **state)
 	run_record_release(&r);
 }
 
+static bool has_reason(const struct summary *s, const char *part);
+
+/* Where nothing was measured the estimate stands in for it, and everything says so. */
+static void test_estimate_alone_is_labelled(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	add_counter(&r, DOMAIN_CPU_ESTIMATE, "engine", 30);
+	summarize(&r, &s);
+	assert_string_equal(s.energy_scope, "cpu, estimated");
+	assert_near(s.j_per_output_token.value, 300.0 / 180, 0.05);
+	assert_int_equal(s.verdict.level, VERDICT_SUSPECT);
+	assert_true(has_reason(&s, "is an estimate"));
+	run_record_release(&r);
+}
+
 static bool has_reason(const struct summary *s, const char *part)
 {
 	for (size_t i = 0; i < s->verdict.n_reasons; i++)
@@ -210,6 +229,26 @@ static void test_verdicts(void **state)
 	r.status = RUN_INTERRUPTED;
 	summarize(&r, &s);
 	assert_true(has_reason(&s, "interrupted"));
+	run_record_release(&r);
+}
+
+/* No figure is made of psys, nor of a CPU counter that never moves (virtual machines have such): its
+ * joules are unknown, with the reason, and the run is as good as without it. */
+static void test_dead_counters(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	add_counter(&r, DOMAIN_PSYS, "psys", 0);
+	summarize(&r, &s);
+	assert_int_equal(s.verdict.level, VERDICT_VALID);
+	add_counter(&r, DOMAIN_CPU_PACKAGE, "package-0", 0);
+	summarize(&r, &s);
+	assert_int_equal(s.verdict.level, VERDICT_VALID);
+	assert_false(s.cpu_j.known);
+	assert_non_null(strstr(s.cpu_j.reason, "stands still"));
 	run_record_release(&r);
 }
 
@@ -251,7 +290,9 @@ int main(void)
 		cmocka_unit_test(test_no_energy_is_null_with_reason),
 		cmocka_unit_test(test_cpu_energy_per_token),
 		cmocka_unit_test(test_estimate_is_never_mixed),
+		cmocka_unit_test(test_estimate_alone_is_labelled),
 		cmocka_unit_test(test_verdicts),
+		cmocka_unit_test(test_dead_counters),
 		cmocka_unit_test(test_mixed_steps_have_no_split),
 		cmocka_unit_test(test_empty_record),
 	};

@@ -99,7 +99,8 @@ static void test_jackknife_covers(void **state)
 
 static void test_latency(void **state)
 {
-	double x[] = {5, 1, 3};
+	double x[] = {5, 1, 3}, holes[] = {(double)NAN, 5, (double)NAN, 1, 3},
+	       none[] = {(double)NAN};
 	struct latency_stats s = stats_latency(x, 3, "none");
 
 	(void)state;
@@ -108,6 +109,13 @@ static void test_latency(void **state)
 	assert_near(s.min, 1, 0);
 	assert_near(s.max, 5, 0);
 	assert_near(s.mean, 3, 1e-12);
+	s = stats_latency(holes, 5, "none");
+	assert_int_equal(s.n, 3);
+	assert_near(s.p50, 3, 0);
+	assert_near(s.max, 5, 0);
+	s = stats_latency(none, 1, "only holes");
+	assert_int_equal(s.n, 0);
+	assert_string_equal(s.reason, "only holes");
 	s = stats_latency(x, 0, "no tokens");
 	assert_int_equal(s.n, 0);
 	assert_string_equal(s.reason, "no tokens");

@@ -1,0 +1,41 @@
+#include <math.h>
+
+#include "report/pen.h"
+
+/* Cleans a text into a buffer of its own; the caller frees it. */
+static char *clean(const struct pen *p, const char *text)
+{
+	struct str s = STR_INIT;
+
+	pen_clean(p, text, &s);
+	return str_detach(&s);
+}
+
+static void put_row(struct pen *p, const struct store_row *r, int id_width)
+{
+	_cleanup_free_ char *model = clean(p, r->model), *engine = clean(p, r->engine);
+	char joules[32], rate[32] = "-";
+
+	if (!isnan(r->output_tokens_per_s))
+		snprintf(rate, sizeof(rate), "%.1f", r->output_tokens_per_s);
+	report_scaled(r->j_per_output_token, "J", true, joules, sizeof(joules));
+	str_addf(p->out, "%-*s  %s%-8s%s %-9s %10s %12s  %-9s  %s\n", id_width, r->run_id,
+		 pen_verdict(p, r->verdict), r->verdict[0] ? r->verdict : "-", pen_plain(p), engine,
+		 rate, joules, r->weights, model);
+}
+
+void report_list_text(const struct store_row *rows, size_t n, const struct report_style *style,
+		      struct str *out)
+{
+	int id_width = 6;
+	struct pen p;
+
+	pen_init(&p, style, out);
+	for (size_t i = 0; i < n; i++)
+		id_width = MAX(id_width, (int)strlen(rows[i].run_id));
+	str_addf(out, "%s%-*s  %-8s %-9s %10s %12s  %-9s  %s%s\n", pen_dim(&p), id_width, "run",
+		 "verdict", "engine", "out tok/s", "J/out token", "weights", "model",
+		 pen_plain(&p));
+	for (size_t i = 0; i < n; i++)
+		put_row(&p, &rows[i], id_width);
+}
