@@ -55,7 +55,7 @@ static void bind_option(struct config *c, const struct section *s, const struct 
 			     finding_add(c, SEVERITY_ERROR, "C05",
 					 option_path(&c->arena, s, o->name),
 					 config_where(c, s->path), "is missing"),
-			     "%s", o->help);
+			     "write %s: … (%s)", o->name, o->help);
 }
 
 static void bind_section(struct config *c, const struct section *s, char *base,
@@ -135,6 +135,21 @@ static struct value *find_value(const struct config *c, const char *path)
 	return NULL;
 }
 
+/* Paths in a file start at its folder, paths typed on the command line where the user stands. */
+static void resolve_typed_path(struct config *c, const char *option)
+{
+	struct value *v = find_value(c, option);
+	_cleanup_free_ char *cwd = NULL;
+	const char **path;
+
+	if (!v->node || v->source != SOURCE_CLI || v->invalid || v->node->text[0] == '/')
+		return;
+	path = v->field;
+	cwd = realpath(".", NULL);
+	if (cwd)
+		*path = arena_printf(&c->arena, "%s/%s", cwd, *path);
+}
+
 /* What was not written, but follows from what was. */
 static void derive(struct config *c)
 {
@@ -153,6 +168,8 @@ static void derive(struct config *c)
 		e->warmup.convergence_detection = false;
 		detect->detail = "warmup.requests is a fixed number";
 	}
+	resolve_typed_path(c, "prompts.path");
+	resolve_typed_path(c, "traffic.trace");
 	e->vllm.tensor_parallel_auto =
 		e->backend == BACKEND_VLLM && !e->vllm.tensor_parallel_size.set;
 }

@@ -68,6 +68,17 @@ static const char *why_not_a_gpu(struct arena *a, const struct node *n)
 		       "[0, 1]";
 	if (str_starts(s, "cuda:") && is_index(s + 5))
 		return arena_printf(a, "write %s", s + 5);
+	if (s[0] == '0' && s[1] && s[strspn(s, "0")] && is_index(s + strspn(s, "0")))
+		return arena_printf(a, "write %s", s + strspn(s, "0"));
+	if (strspn(s, "0") == strlen(s) && *s)
+		return "write 0";
+	if (strchr("0123456789", s[0]) && *s && strspn(s, "0123456789-") == strlen(s) &&
+	    strchr(s, '-'))
+		return "name each one: gpus: [0, 1, 2, 3]";
+	if (*s && strspn(s, "0123456789") == strlen(s))
+		return "no machine has that many";
+	if (str_starts(s, "GPU-"))
+		return "a UUID needs at least its first 8 hexadecimal digits, such as GPU-0a1b2c3d";
 	if (strcasecmp(s, "cpu") == 0)
 		return "for the CPU write gpus: []";
 	return "a GPU is an index (0), GPU-UUID, MIG-UUID, a PCI bus id (0000:65:00.0) or host:N";

@@ -4,6 +4,7 @@
 #include "config/impl.h"
 
 #include <math.h>
+#include <strings.h>
 
 struct place {
 	struct config *c;
@@ -27,7 +28,7 @@ static void hint_default(const struct place *p, struct finding *f)
 
 static void show_number(double v, char *buf, size_t size)
 {
-	snprintf(buf, size, fabs(v) < 1e15 && v == floor(v) ? "%.0f" : "%g", v);
+	snprintf(buf, size, fabs(v) < 1e16 && v == floor(v) ? "%.0f" : "%g", v);
 }
 
 static void refuse_range(const struct place *p, const char *kind)
@@ -67,6 +68,9 @@ static void hint_number(const struct place *p, struct finding *f)
 			     s + strspn(s, "0"));
 	else if (s[0] == '0' && s[1] && strchr("xXoObB", s[1]))
 		finding_hint(p->c, f, "write it as a decimal number");
+	else if ((p->o->type == OPT_F64 || p->o->type == OPT_MAYBE_F64) && s[0] &&
+		 strspn(s, "0123456789,") == strlen(s))
+		finding_hint(p->c, f, "write a point instead of the comma");
 	else if (strchr("0123456789", s[0]) && s[0] && strspn(s, "0123456789_,") == strlen(s))
 		finding_hint(p->c, f, "write the digits without separators");
 	else
@@ -170,6 +174,40 @@ static void list_choices(const struct option *o, struct str *s)
 		str_addf(s, "%s%s", i ? ", " : "", o->choices[i]);
 }
 
+/* Words of other programs for the same thing. */
+static const char *other_word(const char *text, const char *const *choices)
+{
+	static const char *const words[][2] = {
+		{"fp16", "float16"},
+		{"half", "float16"},
+		{"bf16", "bfloat16"},
+		{"fp32", "float32"},
+		{"float", "float32"},
+		{"llama.cpp", "llamacpp"},
+		{"llama", "llamacpp"},
+		{"hf", "pytorch"},
+		{"torch", "pytorch"},
+		{"trt", "tensorrt"},
+		{"trtllm", "tensorrt"},
+		{"tensorrt-llm", "tensorrt"},
+		{"tensorrt_llm", "tensorrt"},
+		{"greedy", "deterministic"},
+		{"random", "shuffled"},
+		{"exponential", "poisson"},
+		{"uniform", "constant"},
+		{"rapl", "rapl_powercap"},
+		{"flash", "flash_attention_2"},
+		{"awq", "int4_awq"},
+		{"gptq", "int4_gptq"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++)
+		for (size_t k = 0; strcasecmp(words[i][0], text) == 0 && choices[k]; k++)
+			if (str_eq(choices[k], words[i][1]))
+				return choices[k];
+	return name_nearest(text, choices);
+}
+
 /* Index of the choice; -1 after a finding. */
 static int read_choice(const struct place *p, const struct node *n)
 {
@@ -188,7 +226,7 @@ static int read_choice(const struct place *p, const struct node *n)
 	list_choices(o, &expected);
 	f = finding_add(p->c, SEVERITY_ERROR, "C04", p->path, n, "must be %s, is %s",
 			str_c(&expected), node_show(&p->c->arena, n));
-	near = name_nearest(text, o->choices);
+	near = other_word(text, o->choices);
 	if (near)
 		finding_hint(p->c, f, "did you mean %s?", near);
 	else

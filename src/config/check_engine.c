@@ -178,7 +178,8 @@ static void check_vllm_speculative(struct config *c)
 				config_where(c, "vllm.speculative.draft_tp_size"),
 				"is %" PRId64 ", more than tensor_parallel_size %" PRId64,
 				s->draft_tp_size, v->tensor_parallel_size.v);
-		finding_hint(c, f, "set it to 1 or %" PRId64, v->tensor_parallel_size.v);
+		finding_hint(c, f, "set it to 1%s",
+			     v->tensor_parallel_size.v > 1 ? " or to tensor_parallel_size" : "");
 	}
 	if (s->model && v->enforce_eager)
 		say(c, SEVERITY_INFO, "C23", "vllm.speculative",

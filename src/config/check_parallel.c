@@ -2,7 +2,7 @@
 #include "config/impl.h"
 #include "plan/parallel.h"
 
-enum { MAX_FACTORS = 4, MAX_SHOWN_GPUS = 16 };
+enum { MAX_FACTORS = 4, MAX_SHOWN_GPUS = 16, MAX_GPUS_ANYWHERE = 1024 };
 
 struct factor {
 	const char *option, *word; /* "tensor_parallel_size", "tensor" */
@@ -161,6 +161,10 @@ static void too_few(struct config *c, const struct layout *l)
 			"needs %" PRId64 " %s (%s), gpus lists %s%.0zu%s", l->need, plural(l->need),
 			show_product(c, l), n ? "" : "none", n,
 			n ? arena_printf(&c->arena, " (%s)", show_gpus(c)) : "");
+	if (l->need > MAX_GPUS_ANYWHERE) {
+		finding_hint(c, f, "the sizes multiply: make them smaller");
+		return;
+	}
 	finding_hint(c, f, "list %" PRId64 " %s%s%s", l->need, plural(l->need),
 		     longer_list(c, l->need), smaller_size(c, l));
 }

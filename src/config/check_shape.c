@@ -6,7 +6,7 @@
 enum { MAX_TPS = 12 };
 
 struct split {
-	const char *tp_path, *tp_option, *pp_path;
+	const char *tp_path, *tp_option, *pp_path, *ep_path;
 	int64_t tp, pp;
 	bool expert_parallel;
 };
@@ -16,25 +16,29 @@ static bool make_split(const struct experiment *e, struct split *s)
 	switch (e->backend) {
 	case BACKEND_VLLM:
 		*s = (struct split){"vllm.tensor_parallel_size",    "tensor_parallel_size",
-				    "vllm.pipeline_parallel_size",  e->vllm.tensor_parallel_size.v,
-				    e->vllm.pipeline_parallel_size, e->vllm.enable_expert_parallel};
+				    "vllm.pipeline_parallel_size",  "vllm.enable_expert_parallel",
+				    e->vllm.tensor_parallel_size.v, e->vllm.pipeline_parallel_size,
+				    e->vllm.enable_expert_parallel};
 		return true;
 	case BACKEND_TENSORRT:
 		*s = (struct split){"tensorrt.tp_size",
 				    "tp_size",
 				    "tensorrt.pp_size",
+				    "tensorrt.moe_ep_size",
 				    e->tensorrt.tp_size,
 				    e->tensorrt.pp_size,
 				    e->tensorrt.moe_ep_size.set && e->tensorrt.moe_ep_size.v > 1};
 		return true;
 	case BACKEND_SGLANG:
-		*s = (struct split){"sglang.tp_size",  "tp_size",         "sglang.pp_size",
-				    e->sglang.tp_size, e->sglang.pp_size, e->sglang.ep_size > 1};
+		*s = (struct split){"sglang.tp_size",     "tp_size",         "sglang.pp_size",
+				    "sglang.ep_size",     e->sglang.tp_size, e->sglang.pp_size,
+				    e->sglang.ep_size > 1};
 		return true;
 	case BACKEND_PYTORCH:
 		*s = (struct split){"pytorch.tensor_parallel_size",
 				    "tensor_parallel_size",
 				    "pytorch.tensor_parallel_size",
+				    "",
 				    e->pytorch.tensor_parallel_size,
 				    1,
 				    false};
@@ -81,8 +85,8 @@ static void check_heads(struct config *c, const struct split *s, const struct mo
 	else if (kv == KV_IMPOSSIBLE)
 		hint_tp(c,
 			finding_add(c, SEVERITY_ERROR, "R12", s->tp_path, at,
-				    "is %" PRId64 ", which fits the %" PRId64
-				    " key/value heads of %s in no way",
+				    "is %" PRId64 ", which neither divides the %" PRId64
+				    " key/value heads of %s nor is a multiple of them",
 				    s->tp, m->n_head_kv, c->exp.model_name),
 			s, l, "");
 	else if (kv == KV_REPLICATED)
@@ -126,10 +130,9 @@ static void check_experts(struct config *c, const struct split *s, const struct 
 
 	if (!s->expert_parallel || m->n_expert)
 		return;
-	f = finding_add(c, SEVERITY_ERROR, "C13", s->tp_path, config_where(c, s->tp_path),
-			"cannot be expert parallel: %s is not a mixture of experts",
-			c->exp.model_name);
-	finding_hint(c, f, "remove the expert-parallel option");
+	f = finding_add(c, SEVERITY_ERROR, "C13", s->ep_path, config_where(c, s->ep_path),
+			"needs a mixture of experts, which %s is not", c->exp.model_name);
+	finding_hint(c, f, "remove it");
 }
 
 static void check_model(struct config *c, const struct config_request *req, const struct split *s)
@@ -142,7 +145,8 @@ static void check_model(struct config *c, const struct config_request *req, cons
 	if (req->shape(c->exp.model_name, c->exp.root_dir, &m) < 0) {
 		finding_add(c, SEVERITY_INFO, "R12", s->tp > 1 ? s->tp_path : s->pp_path,
 			    config_where(c, s->tp > 1 ? s->tp_path : s->pp_path),
-			    "is not checked against heads and layers: %s is not here",
+			    "cannot be checked against the heads and layers of %s: the model is "
+			    "not on this machine",
 			    c->exp.model_name);
 		return;
 	}

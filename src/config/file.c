@@ -210,7 +210,7 @@ static const struct node *bad_extends(struct config *c, const struct node *n, co
 static const struct node *read_base(struct chain *ch, const char *path, const struct node *n)
 {
 	struct arena *a = &ch->c->arena;
-	const char *dir, *base, *base_real;
+	const char *dir, *name, *base, *base_real;
 
 	if (n->kind != NODE_SCALAR || scalar_kind(n) != SCALAR_TEXT || !n->text[0])
 		return bad_extends(ch->c, n, "write _extends: base.yaml",
@@ -218,9 +218,11 @@ static const struct node *read_base(struct chain *ch, const char *path, const st
 	if (n->text[0] == '/')
 		return bad_extends(ch->c, n, "write the path relative to this file",
 				   "must be a relative path, is %s", n->text);
+	name = n->text;
+	while (str_starts(name, "./"))
+		name += 2;
 	dir = dir_of(a, path);
-	base = str_eq(dir, ".") && !str_starts(path, "./") ? n->text
-							   : arena_printf(a, "%s/%s", dir, n->text);
+	base = strchr(path, '/') ? arena_printf(a, "%s/%s", dir, name) : name;
 	base_real = real(a, base);
 	if (!base_real)
 		return bad_extends(ch->c, n, "the path is relative to the file that says _extends",

@@ -22,6 +22,18 @@ static void count(struct finding_list *list, enum severity severity)
 	list->n_warnings += severity == SEVERITY_WARNING;
 }
 
+/* Keys come from outside: they must not steer a terminal, nor fill it. */
+static const char *safe_field(struct arena *a, const char *field)
+{
+	enum { SHOWN = 120 };
+	char *s = arena_strndup(a, field, SHOWN);
+
+	for (char *p = s; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
+	return strlen(field) > SHOWN ? arena_printf(a, "%s…", s) : s;
+}
+
 static struct finding *add(struct config *c, enum severity severity, const char *code,
 			   const char *field, const struct layer *layer, int line, int column,
 			   const char *fmt, va_list ap) _printf_(8, 0);
@@ -41,7 +53,7 @@ static struct finding *add(struct config *c, enum severity severity, const char 
 	f = link_finding(c, layer ? layer->order : 0);
 	f->severity = severity;
 	f->code = code;
-	f->field = arena_strdup(&c->arena, field);
+	f->field = safe_field(&c->arena, field);
 	f->file = layer && layer->source == SOURCE_FILE ? layer->file : NULL;
 	f->origin = layer && !f->file ? layer->detail : NULL;
 	f->line = line;

@@ -31,13 +31,18 @@ static struct node *new_like(struct norm *n, const struct node *like, const char
 	return m;
 }
 
-static void not_a_map(struct norm *n, const char *path, const struct node *child)
+static void not_a_map(struct norm *n, const struct section *sub, const char *path,
+		      const struct node *child)
 {
 	struct finding *f =
 		finding_add(n->c, SEVERITY_ERROR, "C02", path, child,
 			    "must be a map of options, is %s", node_show(&n->c->arena, child));
+	bool on;
 
-	finding_hint(n->c, f, "write its options below it, indented");
+	if (sub && section_find(sub, "enabled") && scalar_bool(child, &on))
+		finding_hint(n->c, f, "write %s: {enabled: %s}", path, on ? "true" : "false");
+	else
+		finding_hint(n->c, f, "write its options below it, indented");
 }
 
 /* {shorthand: value} for a section that is written as a plain value; NULL: it may not be. */
@@ -61,7 +66,7 @@ static void conflict(struct norm *n, const char *path, const struct node *old,
 {
 	struct finding *f;
 
-	if (!old->written && !written)
+	if (str_eq(old->written, written))
 		return; /* the same key twice: C09 was said by the parser */
 	f = finding_add(n->c, SEVERITY_ERROR, "C14", path, child,
 			"is written twice: as %s and as %s", old->written ? old->written : path,
@@ -84,6 +89,11 @@ static void keep_map(struct norm *n, const struct option *o, const char *path, s
 		return;
 	}
 	map = old;
+	if (map && !written) { /* made by an old key before, written in full now */
+		map->written = NULL;
+		map->line = child->line;
+		map->column = child->column;
+	}
 	if (!map) {
 		map = new_like(n, child, o->name);
 		map->written = written;
@@ -101,7 +111,7 @@ static void keep(struct norm *n, const struct section *s, const struct option *o
 
 	if (o->type == OPT_MAP && !scalar_is_null(child)) {
 		if (child->kind != NODE_MAP && !o->sub->shorthand)
-			not_a_map(n, path, child);
+			not_a_map(n, o->sub, path, child);
 		else
 			keep_map(n, o, path, dst, child, written);
 		return;
@@ -117,7 +127,8 @@ static void keep(struct norm *n, const struct section *s, const struct option *o
 }
 
 /* The map at a section's path in the new tree, made if needed; NULL: a plain value stands there. */
-static struct node *map_at(struct norm *n, const struct section *s, const struct node *like)
+static struct node *map_at(struct norm *n, const struct section *s, const struct node *like,
+			   const char *written)
 {
 	struct node *m = n->out;
 	const char *p = s->path;
@@ -129,6 +140,7 @@ static struct node *map_at(struct norm *n, const struct section *s, const struct
 
 		if (!child) {
 			child = new_like(n, like, key);
+			child->written = written;
 			node_append(m, child);
 		}
 		if (child->kind != NODE_MAP)
@@ -158,7 +170,7 @@ static const char *resolve_target(struct norm *n, const char *to)
 static void refuse_moved(struct norm *n, const char *old_path, const struct node *child)
 {
 	struct finding *f = finding_add(n->c, SEVERITY_ERROR, "C11", old_path, child,
-					"has no single place for this engine");
+					"has no place that is the same for every engine");
 
 	finding_hint(n->c, f,
 		     "write extra_args in the section of the engine, such as vllm.extra_args");
@@ -183,9 +195,9 @@ static void move(struct norm *n, const struct option *old, const char *old_path,
 	if (!old->silent && !str_eq(old_path, to))
 		finding_hint(n->c,
 			     finding_add(n->c, SEVERITY_INFO, "C10", old_path, child,
-					 "is an old name, read as %s", to),
+					 "is an old name, still read; today it is %s", to),
 			     "write %s", to);
-	map = map_at(n, s, child);
+	map = map_at(n, s, child, old_path);
 	if (map)
 		keep(n, s, o, map, child, old_path);
 }
@@ -201,7 +213,7 @@ static void take_old_map(struct norm *n, const struct section *old, const char *
 	if (child->kind != NODE_MAP)
 		map = expand_shorthand(n, old, child);
 	if (!map)
-		not_a_map(n, path, child);
+		not_a_map(n, NULL, path, child);
 	else
 		take(n, old, NULL, map);
 }
@@ -222,7 +234,7 @@ static void take_old_traffic(struct norm *n, const struct option *o, const struc
 	take_old_map(n, o->sub, "traffic_simulation", child);
 	if (child->kind != NODE_MAP)
 		return;
-	traffic = map_at(n, &section_traffic, child);
+	traffic = map_at(n, &section_traffic, child, "traffic_simulation");
 	if (traffic && !child_of(traffic, "rate")) {
 		rate = node_new(&n->c->arena, NODE_SCALAR, child->layer);
 		rate->key = "rate";
@@ -235,7 +247,7 @@ static void take_old_traffic(struct norm *n, const struct option *o, const struc
 	f = finding_add(n->c, SEVERITY_INFO, "C10", "traffic_simulation", child,
 			"is read as traffic, and arrivals are open loop now: a slow engine no "
 			"longer slows them down");
-	finding_hint(n->c, f, "write traffic: {arrival: poisson, rate: 1.0}");
+	finding_hint(n->c, f, "write traffic with arrival, rate and seed instead");
 }
 
 static void refuse_old(struct norm *n, const struct option *o, const char *path,

@@ -123,14 +123,79 @@ static const struct section *section_with(const struct section *s, const char *n
 	return NULL;
 }
 
+/* "duration" for duration_sec, "beams" for num_beams: part of exactly one key. */
+static const struct option *part_of(const struct section *s, const char *name)
+{
+	const struct option *found = NULL;
+	size_t n = strlen(name);
+
+	for (size_t i = 0; i < s->n; i++) {
+		const char *key = s->options[i].name;
+		bool part = (n >= 2 && str_starts(key, name)) || (n >= 4 && strstr(key, name));
+
+		if (!option_is_key(&s->options[i]) || !part)
+			continue;
+		if (found)
+			return NULL;
+		found = &s->options[i];
+	}
+	return found;
+}
+
+/* The same thing by the name it has elsewhere; NULL: not known, or not an option of s. */
+static const struct option *by_other_name(const struct section *s, const char *name)
+{
+	static const char *const names[][2] = {
+		{"tensor_parallel_size", "tp_size"},
+		{"tp", "tensor_parallel_size"},
+		{"tp_size", "tensor_parallel_size"},
+		{"pipeline_parallel_size", "pp_size"},
+		{"pp", "pipeline_parallel_size"},
+		{"pp_size", "pipeline_parallel_size"},
+		{"data_parallel_size", "dp_size"},
+		{"dp", "data_parallel_size"},
+		{"dp_size", "data_parallel_size"},
+		{"ngl", "n_gpu_layers"},
+		{"max_tokens", "max_output_tokens"},
+		{"temp", "temperature"},
+		{"batch", "batch_size"},
+		{"max_batch_size", "batch_size"},
+		{"base_url", "url"},
+		{"host", "url"},
+		{"devices", "gpus"},
+		{"gpu_ids", "gpus"},
+		{"device_ids", "gpus"},
+		{"device", "gpus"},
+		{"name", "config_name"},
+		{"qps", "rate"},
+		{"samples", "sample_size"},
+		{"n", "count"},
+		{"rounds", "requests"},
+		{"n_warmup", "requests"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		const struct option *o =
+			str_eq(names[i][0], name) ? section_find(s, names[i][1]) : NULL;
+
+		if (o && option_is_key(o))
+			return o;
+	}
+	return NULL;
+}
+
 const char *option_did_you_mean(struct arena *a, const struct section *s, const char *name)
 {
 	size_t d;
-	const struct option *near = nearest_in(s, name, &d);
+	const struct option *near = nearest_in(s, name, &d), *other = by_other_name(s, name);
 	const struct section *elsewhere;
 
 	if (near && d <= 1)
 		return option_path(a, s, near->name);
+	if (!other)
+		other = part_of(s, name);
+	if (other)
+		return option_path(a, s, other->name);
 	elsewhere = section_with(&section_experiment, name);
 	if (elsewhere)
 		return option_path(a, elsewhere, name);

@@ -144,7 +144,7 @@ static const struct option tensorrt_options[] = {
 	 .help = "Quantisation of the weights; read back from the engine."},
 	{"calibration", .verdict = REJECT,
 	 .to = "quantise the checkpoint beforehand and name it in model_name",
-	 .help = "calibration does not run inside a measurement"},
+	 .help = "is not done inside a measurement"},
 	{"kv_cache_type", OPT_CHOICE, AT(kv_cache_type), "paged", CHOICES("paged", "continuous"),
 	 .help = "Only paged is supported."},
 	{"enable_chunked_context", OPT_BOOL, AT(enable_chunked_context), "true",

@@ -28,7 +28,7 @@ const struct section section_old_quantization = {"quantization", "", TABLE(quant
 
 /* `enabled: false` takes the whole map away; see normalise.c. */
 static const struct option traffic_options[] = {
-	DROPPED("enabled", "the presence of traffic decides"),
+	{"enabled", .verdict = DROP, .silent = true, .help = "the presence of traffic decides"},
 	MOVE("mode", "traffic.arrival"),
 	MOVE("target_qps", "traffic.rate"),
 	MOVE("seed", "traffic.seed"),

@@ -76,7 +76,7 @@ static const struct option options[] = {
 	{"assisted_generation", OPT_MAP, AT(assisted_generation), .sub = &assisted_section},
 	{"extra_load", OPT_KV, AT(extra_load), .help = "Further arguments of from_pretrained()."},
 	{"extra_generate", OPT_KV, AT(extra_generate), .help = "Further arguments of generate()."},
-	{"output_scores", .verdict = REJECT, .to = "remove it", .help = "scores are not recorded"},
+	{"output_scores", .verdict = REJECT, .to = "remove it", .help = "would not be recorded"},
 	{"return_dict_in_generate", .verdict = REJECT, .to = "remove it",
 	 .help = "is lem's own business"},
 	{"use_bettertransformer", .verdict = REJECT, .to = "write attn_implementation: sdpa",

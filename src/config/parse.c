@@ -216,6 +216,18 @@ static int by_key(const void *va, const void *vb)
 	return a->column < b->column ? -1 : 1;
 }
 
+/* Dotted path of a key in the map that was just completed. */
+static char *path_of(struct parser *p, const char *key)
+{
+	_cleanup_str_ struct str s = STR_INIT;
+
+	for (int i = 0; i < p->depth; i++)
+		if (p->stack[i].key)
+			str_addf(&s, "%s.", p->stack[i].key);
+	str_add(&s, key);
+	return arena_strdup(&p->c->arena, str_c(&s));
+}
+
 static void refuse_duplicates(struct parser *p, const struct node *map)
 {
 	VEC(const struct node *) keys = VEC_INIT;
@@ -225,9 +237,11 @@ static void refuse_duplicates(struct parser *p, const struct node *map)
 	if (keys.n > 1)
 		qsort(keys.at, keys.n, sizeof(*keys.at), by_key);
 	for (size_t i = 1; i < keys.n; i++) {
-		if (strcmp(keys.at[i - 1]->key, keys.at[i]->key) != 0)
+		const struct node *k = keys.at[i];
+
+		if (strcmp(keys.at[i - 1]->key, k->key) != 0)
 			continue;
-		f = finding_add(p->c, SEVERITY_ERROR, "C09", keys.at[i]->key, keys.at[i],
+		f = finding_add(p->c, SEVERITY_ERROR, "C09", path_of(p, k->key), k,
 				"is written twice, first in line %d", keys.at[i - 1]->line);
 		finding_hint(p->c, f, "keep one of them");
 	}
@@ -324,12 +338,29 @@ static void on_event(struct parser *p, struct fy_event *e)
 	}
 }
 
+/* What most often lies behind the parser's words. */
 static const char *syntax_hint(const char *message)
 {
-	if (strcasestr(message, "tab"))
-		return "indent with spaces";
-	if (strcasestr(message, "indent"))
-		return "keys of one map start in the same column";
+	static const char *const hints[][2] = {
+		{"tab", "indent with spaces"},
+		{"indent", "keys of one map start in the same column"},
+		{"plain scalar cannot start", "put the value in quotes"},
+		{"nested block mapping", "a value with a colon needs quotes"},
+		{"value after mapping", "write key: value, with a space after the colon"},
+		{"multiline plain key", "write key: value, with a space after the colon"},
+		{"expected ':'", "write key: value, with a space after the colon"},
+		{"closing bracket", "close the [ of a list with ]"},
+		{"missing comma in flow",
+		 "close the { of a map with }, and put commas between its entries"},
+		{"closing quote", "close the quote"},
+		{"invalid escape", "use single quotes, or write two backslashes"},
+		{"Multi line plain", "JSON needs quotes around texts and has no comments"},
+		{"single quoted", "use double quotes"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(hints); i++)
+		if (strstr(message, hints[i][0]))
+			return hints[i][1];
 	return NULL;
 }
 
