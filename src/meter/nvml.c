@@ -324,8 +324,12 @@ static void probe_energy(struct probe *p)
 	p->g->energy = probe_signal(p, read_energy(p->g, &uj), SIGNAL_ENERGY_COUNTER_UJ, hz,
 				    "energy counter");
 	pace_init(&p->g->pace, p->su->counter_period_ns);
-	if (p->g->energy)
-		meter_add_task(p->su, counter_task, p->g, 0)->at_marks = true;
+	if (p->g->energy) {
+		struct meter_task *t = meter_add_task(p->su, counter_task, p->g, 0);
+
+		t->at_marks = true;
+		t->slack = &p->g->pace.slack_ns;
+	}
 }
 
 static void probe_power(struct probe *p)

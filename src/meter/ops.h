@@ -41,8 +41,9 @@ struct meter_task {
 	int64_t (*read)(void *arg, int64_t due_ns, enum meter_why why);
 	void *arg;
 	int64_t due_ns;
-	int64_t slack_ns; /* may run this much early to share a wake-up */
-	bool at_marks;    /* read at marks as well */
+	int64_t slack_ns;     /* may run this much early to share a wake-up */
+	const int64_t *slack; /* instead, when it changes from read to read; NULL: it does not */
+	bool at_marks;        /* read at marks as well */
 };
 
 struct meter_setup {

@@ -6,13 +6,15 @@
 #define TIGHT_NS (30 * NS_PER_MS) /* a bracket narrower than this tells when a step was */
 /* Ordinary reads keep away from the refresh: within about 17 ms of it a call takes 10 to 15 ms
  * instead of 3 on H100 (seen with driver 580). */
-#define SAFE_NS     (30 * NS_PER_MS)
-#define SAFE_SHARE  0.35            /* ... or this share of a shorter period */
-#define FAR_NS      (8 * NS_PER_MS) /* the sides of a check; a step's jitter is 1.4 ms (1 sigma) */
-#define CLOSE_NS    (2 * NS_PER_MS)
-#define DRIFT_NS    NS_PER_MS /* what the phase may have moved between two sightings */
-#define HUNT_MAX_NS (2500 * NS_PER_MS)
-#define REHUNT_NS   (60 * NS_PER_S)
+#define SAFE_NS       (30 * NS_PER_MS)
+#define SAFE_SHARE    0.35 /* ... or this share of a shorter period */
+#define SAFE_TO_NS    (70 * NS_PER_MS)
+#define SAFE_TO_SHARE 0.6
+#define FAR_NS        (8 * NS_PER_MS) /* the sides of a check; a step's jitter is 1.4 ms (1 sigma) */
+#define CLOSE_NS      (2 * NS_PER_MS)
+#define DRIFT_NS      NS_PER_MS /* what the phase may have moved between two sightings */
+#define HUNT_MAX_NS   (2500 * NS_PER_MS)
+#define REHUNT_NS     (60 * NS_PER_S)
 
 enum {
 	HUNT_STEPS = 3,
@@ -112,6 +114,7 @@ static int64_t plan(struct pace *p, int64_t t_begin_ns, int64_t call_ns)
 	/* A step just seen may by estimate lie after the beginning of the read that saw it. */
 	int64_t last_ns = MAX(step_before(p, t_begin_ns), p->step_ns);
 	int64_t safe_ns = MIN(SAFE_NS, (int64_t)(SAFE_SHARE * p->period_ns));
+	int64_t latest_ns = MAX(safe_ns, MIN(SAFE_TO_NS, (int64_t)(SAFE_TO_SHARE * p->period_ns)));
 	bool at_mark = p->at_mark;
 
 	p->expect = PACE_SAFE;
@@ -127,7 +130,8 @@ static int64_t plan(struct pace *p, int64_t t_begin_ns, int64_t call_ns)
 		return plan_check(p, last_ns + (int64_t)((double)ahead * p->period_ns), call_ns);
 	}
 	p->until_check -= ahead;
-	return last_ns + (int64_t)((double)ahead * p->period_ns) + safe_ns;
+	p->slack_ns = latest_ns - safe_ns; /* anywhere between will do: GPUs may share a wake-up */
+	return last_ns + (int64_t)((double)ahead * p->period_ns) + latest_ns;
 }
 
 static int64_t next_hunting(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, bool changed)
@@ -196,8 +200,10 @@ void pace_mark(struct pace *p)
 {
 	p->at_mark = true;
 	p->mark_reads = MARK_READS;
-	p->expect = PACE_SAFE; /* a check in progress is given up: the read at the mark spoils its
-				  pair */
+	if (p->expect !=
+	    PACE_SAFE) /* a check in progress is put off: this read would spoil its pair */
+		p->until_check = 1;
+	p->expect = PACE_SAFE;
 }
 
 int64_t pace_next(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, int64_t value)
@@ -207,6 +213,7 @@ int64_t pace_next(struct pace *p, int64_t t_begin_ns, int64_t t_end_ns, int64_t 
 	bool tight = apart_ns <= TIGHT_NS;
 	bool sense = !changed || !tight || saw_step(p, p->last_begin_ns, t_end_ns);
 
+	p->slack_ns = 0;
 	p->tight = tight;
 	p->dense = tight && (p->dense || changed);
 	p->has_last = true;

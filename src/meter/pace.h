@@ -31,6 +31,7 @@ struct pace {
 	enum pace_mode mode;
 	enum pace_read expect;
 	int64_t every_ns; /* wanted distance of reads */
+	int64_t slack_ns; /* the read to come may be this much early */
 	bool has_last;    /* last_* hold a reading */
 	int64_t last_value, last_begin_ns;
 	bool dense; /* since the latest step seen no other can have been missed */

@@ -89,7 +89,8 @@ static void publish_watts(struct sampler *s)
 static void tick(struct sampler *s, int64_t now_ns)
 {
 	vec_foreach (&s->su.tasks, t)
-		if (t->due_ns != METER_NEVER_AGAIN && t->due_ns - t->slack_ns <= now_ns &&
+		if (t->due_ns != METER_NEVER_AGAIN &&
+		    t->due_ns - (t->slack ? *t->slack : t->slack_ns) <= now_ns &&
 		    !atomic_load_explicit(&s->stop, memory_order_relaxed))
 			t->due_ns = t->read(t->arg, t->due_ns, METER_DUE);
 	publish_watts(s);

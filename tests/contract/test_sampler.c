@@ -207,7 +207,8 @@ static void test_default_rate_and_marks(void **state)
 				first_ns = MIN(first_ns, t);
 		}
 		assert_true(before <= 2 * 8);
-		assert_true(after >= 3 && after <= 8);
+		/* A check of the phase may fall into this time, with its polls. */
+		assert_true(after >= 3 && after <= 20);
 		assert_true(first_ns < 30 * NS_PER_MS);
 		before = after = 0;
 		first_ns = INT64_MAX;
