@@ -22,7 +22,8 @@ void life_phase(struct life *l, enum run_phase p, int64_t expected_ns)
 	l->phase = p;
 	l->t_phase_ns = clock_now_ns();
 	if (l->sampler)
-		sampler_mark(l->sampler); /* the edge's joules are told apart by reads close to it */
+		sampler_mark(
+			l->sampler); /* the edge's joules are told apart by reads close to it */
 	l->t_end_hint_ns = expected_ns > 0 ? l->t_phase_ns + expected_ns : 0;
 	l->detail = "";
 	l->tokens_before = l->tokens_rate = 0;

@@ -232,8 +232,8 @@ static void test_verdicts(void **state)
 	run_record_release(&r);
 }
 
-/* No figure is made of psys, nor of a CPU counter that never moves (virtual machines have such): its
- * joules are unknown, with the reason, and the run is as good as without it. */
+/* No figure is made of psys, nor of a CPU counter that never moves (virtual machines have such):
+ * its joules are unknown, with the reason, and the run is as good as without it. */
 static void test_dead_counters(void **state)
 {
 	struct run_record r;
