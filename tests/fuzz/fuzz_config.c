@@ -4,7 +4,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Whatever a file holds, there is an answer: an experiment or at least one error, and texts that can be made of it. */
+/* Whatever a file holds, there is an answer: an experiment or at least one error, and texts that
+ * can be made of it. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	_cleanup_free_ char *path = lem_asprintf("/dev/shm/lem-fuzz-%d.yaml", (int)getpid());
