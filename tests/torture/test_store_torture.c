@@ -95,7 +95,7 @@ static void test_killed_writers(void **state)
 	rand_seed(&rnd, (uint64_t)clock_now_ns());
 	for (int i = 0; i < KILLS; i++)
 		kill_a_writer(&told, (int64_t)rand_below(&rnd, 120) * NS_PER_MS);
-	print_message("%zu runs reported as stored\n", told.ids.n);
+	print_message("# %zu runs reported as stored\n", told.ids.n);
 	assert_true(told.ids.n > 0);
 	s = open_here();
 	vec_foreach (&told.ids, id) {
