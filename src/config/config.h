@@ -127,8 +127,7 @@ struct window_config {
 };
 
 struct energy_config {
-	struct str_list
-		meters; /* "auto" or names: nvml, rapl_perf, rapl_powercap, estimate, replay */
+	struct str_list meters; /* "auto" or names: nvml, rapl_perf, rapl_powercap, estimate */
 	struct maybe_f64
 		estimate_watts_per_core; /* asks for the estimate meter; labelled everywhere */
 	double counter_hz;

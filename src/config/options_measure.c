@@ -164,7 +164,7 @@ const struct section section_window = {"window", "How long to measure.", TABLE(w
 #define ENERGY(f) offsetof(struct energy_config, f)
 static const struct option energy_options[] = {
 	{"meters", OPT_STR_LIST, ENERGY(meters), "[auto]",
-	 CHOICES("auto", "nvml", "rapl_perf", "rapl_powercap", "estimate", "replay"),
+	 CHOICES("auto", "nvml", "rapl_perf", "rapl_powercap", "estimate"),
 	 .help = "Meters to read; auto takes every real one that can be read."},
 	{"sampler", .verdict = RENAME, .to = "energy.meters"},
 	{"estimate_watts_per_core", OPT_MAYBE_F64, ENERGY(estimate_watts_per_core), ABOVE(0, 1000),
