@@ -299,6 +299,7 @@ static void fill_ref(const struct gpu_device *g, const char *item, size_t positi
 {
 	lem_strlcpy(ref->requested, item, sizeof(ref->requested));
 	lem_strlcpy(ref->uuid, g->uuid, sizeof(ref->uuid));
+	lem_strlcpy(ref->card_uuid, g->uuid, sizeof(ref->card_uuid));
 	lem_strlcpy(ref->pci_bus_id, g->pci_bus_id, sizeof(ref->pci_bus_id));
 	lem_strlcpy(ref->name, g->name, sizeof(ref->name));
 	ref->index = g->index;

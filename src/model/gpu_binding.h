@@ -1,6 +1,7 @@
 /*
- * gpu_binding.h — which physical GPUs a run uses: resolved to UUIDs once on the host, then carried
- * to the engine and to the meter. n == 0 means CPU only.
+ * gpu_binding.h — which physical GPUs a run uses, how they reach the engine, and what the engine
+ * was then seen to have. Resolved to UUIDs once on the host, then carried to the engine and to the
+ * meter. n == 0 means CPU only. Made by gpu/route.h; `observed` and `proved` by the proof.
  */
 #ifndef LEM_MODEL_GPU_BINDING_H
 #define LEM_MODEL_GPU_BINDING_H
@@ -9,19 +10,59 @@
 
 struct gpu_ref {
 	char requested[64]; /* the config's own spelling: "2", "GPU-…", "0000:65:00.0" */
-	char uuid[96];
+	char uuid[96];      /* what the engine is given: "GPU-…" or "MIG-…" */
+	char card_uuid[96]; /* what is metered: the same, or the card that a MIG instance is cut
+			       from */
 	char pci_bus_id[32];
 	char name[96];
-	int index;           /* host index, NVML order */
-	int container_index; /* ordinal inside the container or under CUDA_VISIBLE_DEVICES */
+	int index; /* host index, NVML order */
+	/* What names the device in the engine's CUDA_VISIBLE_DEVICES list before it is applied: in
+	 * a container the rank in PCI order among the devices it is given, else the position in
+	 * gpus. */
+	int container_index;
 	uint64_t memory_bytes;
+};
+
+/* What is asked of a container engine. Never a count, never "all" (routing.md R01, R02, R37). */
+struct gpu_device_request {
+	const char *driver;     /* "cdi", "nvidia"; NULL: no device request */
+	const char *const *ids; /* NULL-terminated: "nvidia.com/gpu=GPU-…" or "GPU-…" */
+	const char *runtime;    /* "nvidia", or NULL for the default one */
+};
+
+/* A device as CUDA sees it from where the engine runs, in CUDA's order. */
+struct gpu_observed {
+	char uuid[96];
+	char pci_bus_id[32];
+};
+
+/* A process that is not the engine's on a GPU that is being measured. */
+struct gpu_foreigner {
+	char card_uuid[96];
+	int64_t pid; /* on the host */
+	char name[64], user[32];
+	uint64_t memory_bytes;         /* on the GPU; 0 unknown */
+	int64_t t_first_ns, t_last_ns; /* seen, CLOCK_MONOTONIC */
 };
 
 struct gpu_binding {
 	struct gpu_ref *gpus; /* in the order of the config */
 	size_t n;
-	char path[24]; /* "none", "process", "docker-cdi", … */
+	/* "none", "process", "slurm", "container" (lem is inside one), "docker-cdi",
+	 * "docker-runtime", "docker-hook", "podman-cdi" */
+	char path[24];
+	const char *const *env; /* NULL-terminated "NAME=value" for the engine; NULL: none */
+	struct gpu_device_request request;
+	const char *const *warnings; /* NULL-terminated; NULL: none */
+
+	/* The proof (src/run/prove.c). */
 	bool proved;
+	char proof[160]; /* how it was proved, or why it could not be; "" nothing tried */
+	struct gpu_observed *observed;
+	size_t n_observed;
+	struct gpu_foreigner *foreigners;
+	size_t n_foreigners;
+	char guard[160]; /* how the process lists were watched, or why not; "" not watched */
 };
 
 #endif

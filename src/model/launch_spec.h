@@ -24,6 +24,16 @@ struct launch_spec {
 	int64_t load_timeout_ns; /* until `loaded` */
 	int64_t stop_grace_ns;   /* SIGTERM to SIGKILL */
 	size_t gpus_needed;
+
+	/* For a container; unused by a process. */
+	const char *image;          /* reference or digest */
+	const char *entrypoint;     /* replaces the image's; NULL: the image's own takes argv */
+	const char *const *binds;   /* NULL-terminated "host:container[:ro]" */
+	const char *const *secrets; /* NULL-terminated names in env whose values are never shown */
+	int port;                   /* to publish on loopback; 0: none */
+	int64_t shm_bytes;          /* 0: the default for its GPUs */
+	const struct gpu_binding *binding; /* devices and their environment; NULL: none */
+	const char *run_id;                /* for names and labels; NULL: none */
 };
 
 #endif
