@@ -64,8 +64,10 @@ int docker_pull(struct docker *d, const char *ref,
 int docker_create(struct docker *d, const char *name, const char *body_json, struct arena *a,
 		  const char **ret_id, struct lem_error *err);
 /* Bytes to and from the container's standard streams, over one connection of its own: what is
- * written is its stdin, what is read are docker_frames.h frames. Before docker_start. */
-int docker_attach(struct docker *d, const char *id, int *ret_fd, struct lem_error *err);
+ * written is its stdin, what is read are docker_frames.h frames; ret_first gets what was already
+ * read. Before docker_start. */
+int docker_attach(struct docker *d, const char *id, int *ret_fd, struct str *ret_first,
+		  struct lem_error *err);
 int docker_start(struct docker *d, const char *id, struct lem_error *err);
 
 struct docker_state {
@@ -78,8 +80,6 @@ struct docker_state {
 };
 int docker_inspect(struct docker *d, const char *id, struct arena *a, struct docker_state *ret,
 		   struct lem_error *err);
-/* The whole answer of inspect as text, values of secrets replaced. */
-int docker_inspect_text(struct docker *d, const char *id, struct str *ret, struct lem_error *err);
 /* Until it is no longer running; LEM_E_TIMEOUT after timeout_ns. */
 int docker_wait(struct docker *d, const char *id, int64_t timeout_ns, int64_t *ret_exit_code,
 		struct lem_error *err);

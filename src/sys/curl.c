@@ -14,6 +14,14 @@ static const struct {
 	{"curl_easy_strerror", offsetof(struct curl_api, easy_strerror)},
 	{"curl_slist_append", offsetof(struct curl_api, slist_append)},
 	{"curl_slist_free_all", offsetof(struct curl_api, slist_free_all)},
+	{"curl_easy_reset", offsetof(struct curl_api, easy_reset)},
+	{"curl_multi_init", offsetof(struct curl_api, multi_init)},
+	{"curl_multi_cleanup", offsetof(struct curl_api, multi_cleanup)},
+	{"curl_multi_add_handle", offsetof(struct curl_api, multi_add_handle)},
+	{"curl_multi_remove_handle", offsetof(struct curl_api, multi_remove_handle)},
+	{"curl_multi_perform", offsetof(struct curl_api, multi_perform)},
+	{"curl_multi_poll", offsetof(struct curl_api, multi_poll)},
+	{"curl_multi_info_read", offsetof(struct curl_api, multi_info_read)},
 };
 
 const struct curl_api *curl_api(struct lem_error *err)
