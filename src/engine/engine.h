@@ -19,8 +19,10 @@ struct engine_request {
 	const struct model_shape *shape;   /* of the resolved model; fields may be 0 */
 	const struct gpu_binding *binding; /* n 0: CPU */
 	const char *model_path;            /* resolved, absolute */
-	const char *program_dir;           /* where lem's own workers lie */
-	int threads_default;               /* threads to use when the config does not say */
+	const char *program_dir;           /* where lem's own workers lie, on this host */
+	bool in_container;    /* argv and paths are those inside; binds bring them there */
+	const char *hf_cache; /* this host's Hugging Face cache folder; NULL: none to bind */
+	int threads_default;  /* threads to use when the config does not say */
 };
 
 struct engine_ops {

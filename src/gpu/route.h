@@ -3,6 +3,8 @@
  * caller read the inventory, the environment and what the container engine says of itself. The rule
  * is routing.md sections 11 to 13, the same everywhere.
  *
+ * What a container engine says of itself is struct gpu_engine_facts (model/gpu_binding.h).
+ *
  *   gpus: [2, 5] as a process        CUDA_VISIBLE_DEVICES=2,5
  *   gpus: [5, 2] in a container      request {GPU-of-5, GPU-of-2}, CUDA_VISIBLE_DEVICES=1,0,
  * because the container numbers its devices in PCI order
@@ -30,19 +32,6 @@ struct gpu_place {
 	 * else NVIDIA_VISIBLE_DEVICES where it is a plain list) and their UUIDs in the same order
 	 * (LEM_HOST_GPU_UUIDS). NULL: not told. */
 	const char *host_gpus, *host_gpu_uuids;
-};
-
-/* What a container engine says of itself (GET /info), as far as routing depends on it. */
-struct gpu_engine_facts {
-	bool asked; /* false: none was asked (a dry run); CDI is assumed and a warning says so */
-	bool rootless, podman;
-	bool nvidia_runtime; /* a runtime named "nvidia" is registered */
-	bool cdi_on;         /* CDISpecDirs is not empty */
-	bool cdi_listed;     /* it tells its CDI devices (API >= 1.50) */
-	const char *const
-		*cdi_devices; /* NULL-terminated, qualified names; from the daemon or, when
-			       * it does not tell, from the host's specs (gpu/cdi.h) */
-	bool systemd_cgroups;
 };
 
 struct gpu_route_request {

@@ -30,6 +30,20 @@ struct gpu_device_request {
 	const char *runtime;    /* "nvidia", or NULL for the default one */
 };
 
+/* What a container engine says of itself (GET /info), as far as routing depends on it. */
+struct gpu_engine_facts {
+	bool asked; /* false: none was asked (a dry run); CDI is assumed and a warning says so */
+	bool rootless, podman;
+	bool nvidia_runtime; /* a runtime named "nvidia" is registered */
+	bool cdi_on;         /* CDISpecDirs is not empty */
+	bool cdi_listed;     /* it tells its CDI devices (API >= 1.50) */
+	const char *const
+		*cdi_devices; /* NULL-terminated, qualified names; from the daemon or, when
+			       * it does not tell, from the host's specs (gpu/cdi.h) */
+	const char *const *cdi_spec_dirs; /* NULL-terminated, as the daemon tells; NULL: not told */
+	bool systemd_cgroups;
+};
+
 /* A device as CUDA sees it from where the engine runs, in CUDA's order. */
 struct gpu_observed {
 	char uuid[96];

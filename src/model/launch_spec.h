@@ -25,15 +25,21 @@ struct launch_spec {
 	int64_t stop_grace_ns;   /* SIGTERM to SIGKILL */
 	size_t gpus_needed;
 
-	/* For a container; unused by a process. */
+	/* For a container; unused by a process. Paths in argv are then paths inside it. */
 	const char *image;          /* reference or digest */
+	const char *pull;           /* "missing", "never", "always" */
 	const char *entrypoint;     /* replaces the image's; NULL: the image's own takes argv */
 	const char *const *binds;   /* NULL-terminated "host:container[:ro]" */
 	const char *const *secrets; /* NULL-terminated names in env whose values are never shown */
-	int port;                   /* to publish on loopback; 0: none */
-	int64_t shm_bytes;          /* 0: the default for its GPUs */
-	const struct gpu_binding *binding; /* devices and their environment; NULL: none */
-	const char *run_id;                /* for names and labels; NULL: none */
+	const char *network; /* "host", "none", a network's name; NULL: the default, with `port` */
+	const char *user;    /* "UID[:GID]" or a name; NULL: the image's */
+	int port;            /* the server's, inside; published on loopback unless network is
+				"host"; 0: none */
+	int64_t shm_bytes;   /* 0: the default for its GPUs */
+
+	/* Set by src/run, after the engine: what every place needs. */
+	const struct gpu_binding *binding; /* devices; its env already stands last in env */
+	const char *run_id, *experiment;   /* for names and labels; NULL: none */
 };
 
 #endif

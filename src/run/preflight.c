@@ -130,7 +130,9 @@ static int make_spec(struct life *l, struct lem_error *err)
 				"this version of lem starts engines as processes only");
 	l->session.runner = runner;
 	l->session.spec = &l->spec;
-	return runner->check(&l->spec, err);
+	const struct runner_context c = {.cancel_fd = l->req->cancel_fd};
+
+	return runner->check(&l->spec, &c, err);
 }
 
 static int find_engine(struct life *l, struct lem_error *err)

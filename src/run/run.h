@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "config/config.h"
 #include "model/run_record.h"
+#include "runner/runner.h"
 
 struct run_progress {
 	enum run_phase phase;
@@ -38,5 +39,18 @@ struct run_request {
  * per process.
  */
 int run_experiment(const struct run_request *req, struct run_record *rec, struct lem_error *err);
+
+/*
+ * What would be started, without starting anything (`--dry-run`): the launch spec with its binding,
+ * as run_experiment would hand it to the runner. Asks a container engine when there is one; without
+ * one CDI is assumed and binding->warnings say so. Strings live in rec->arena.
+ */
+struct run_plan {
+	const struct launch_spec *spec;
+	const struct gpu_binding *binding;
+	const struct runner_ops *runner;
+};
+int run_plan(const struct run_request *req, struct run_record *rec, struct run_plan *ret,
+	     struct lem_error *err);
 
 #endif

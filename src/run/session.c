@@ -6,7 +6,8 @@ enum { SEND_TIMEOUT_S = 60, STOP_TIMEOUT_S = 10, HURRY_GRACE_S = 2 };
 
 int session_start(struct session *s, struct lem_error *err)
 {
-	int r = s->runner->start(s->spec, &s->running, err);
+	const struct runner_context c = {.cancel_fd = s->cancel_fd};
+	int r = s->runner->start(s->spec, &c, &s->running, err);
 
 	if (r < 0)
 		return r;

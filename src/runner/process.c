@@ -1,10 +1,17 @@
+#include <poll.h>
+
+#include "base/clock.h"
 #include "runner/runner.h"
 #include "sys/fs.h"
 
-static int process_check(const struct launch_spec *spec, struct lem_error *err)
+enum { ONCE_MAX_BYTES = 256 << 10 }; /* of each stream of a run_once */
+
+static int process_check(const struct launch_spec *spec, const struct runner_context *c,
+			 struct lem_error *err)
 {
 	const char *program = spec->argv[0];
 
+	(void)c;
 	if (!strchr(program, '/') || fs_is_executable(program))
 		return 0;
 	lem_fail(err, LEM_E_REFUSED, "the engine's program %s %s", program,
@@ -13,16 +20,92 @@ static int process_check(const struct launch_spec *spec, struct lem_error *err)
 			     spec->engine);
 }
 
-static int process_start(const struct launch_spec *spec, struct running *ret, struct lem_error *err)
+/* Reads what is there; false at the end of the stream. Beyond the bound it is swallowed. */
+static bool take(int *fd, struct str *out)
+{
+	char buf[4096];
+	ssize_t n = read(*fd, buf, sizeof(buf));
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (n == 0) {
+		close(steal_fd(fd));
+		return false;
+	}
+	if (out->len + (size_t)n <= ONCE_MAX_BYTES)
+		str_addn(out, buf, (size_t)n);
+	return true;
+}
+
+/* Until both streams have ended. */
+static int collect(struct proc *p, int64_t t_end_ns, int cancel_fd, struct str *out,
+		   struct str *log, struct lem_error *err)
+{
+	while (p->out >= 0 || p->err >= 0) {
+		struct pollfd fds[3] = {{.fd = p->out, .events = POLLIN},
+					{.fd = p->err, .events = POLLIN},
+					{.fd = cancel_fd, .events = POLLIN}};
+		int64_t left = t_end_ns - clock_now_ns();
+
+		if (left <= 0)
+			return lem_fail(err, LEM_E_TIMEOUT, "it did not end in time");
+		if (poll(fds, 3, (int)MIN(left / NS_PER_MS + 1, INT64_C(1000))) < 0 &&
+		    errno != EINTR)
+			return lem_fail_errno(err, errno, "cannot wait for it");
+		if (fds[2].revents)
+			return lem_fail(err, LEM_E_INTERRUPTED, "interrupted");
+		if (fds[0].revents)
+			(void)take(&p->out, out);
+		if (fds[1].revents)
+			(void)take(&p->err, log);
+	}
+	return 0;
+}
+
+static int process_run_once(const struct launch_spec *spec, const char *const *argv,
+			    const char *const *binds, int64_t timeout_ns,
+			    const struct runner_context *c, struct str *out, struct str *log,
+			    int *ret_status, struct lem_error *err)
+{
+	const struct proc_spec q = {.argv = argv, .env = spec->env, .cwd = spec->cwd};
+	_cleanup_proc_ struct proc p = PROC_INIT;
+	int64_t t_end_ns = clock_now_ns() + timeout_ns;
+	int rc = proc_spawn(&q, &p, err);
+
+	(void)binds; /* the same file system */
+	if (rc >= 0)
+		rc = collect(&p, t_end_ns, c->cancel_fd, out, log, err);
+	if (rc >= 0 && !proc_wait_until(&p, t_end_ns))
+		rc = lem_fail(err, LEM_E_TIMEOUT, "it did not end in time");
+	if (rc < 0)
+		return lem_error_context(err, "%s", argv[0]);
+	*ret_status = p.status;
+	return 0;
+}
+
+static int process_start(const struct launch_spec *spec, const struct runner_context *c,
+			 struct running *ret, struct lem_error *err)
 {
 	struct proc_spec p = {.argv = spec->argv, .env = spec->env, .cwd = spec->cwd};
-	struct running r = {.ops = &runner_process, .proc = PROC_INIT};
+	struct running r = {.ops = &runner_process, .proc = PROC_INIT, .port = spec->port};
 	int rc = proc_spawn(&p, &r.proc, err);
 
+	(void)c;
 	if (rc < 0)
 		return rc;
+	r.host_pid = r.proc.pid;
 	*ret = r;
 	return 0;
+}
+
+static bool process_wait_until(struct running *r, int64_t t_ns)
+{
+	return proc_wait_until(&r->proc, t_ns);
+}
+
+static char *process_describe_end(struct running *r, char *buf, size_t size)
+{
+	return proc_describe_end(&r->proc, buf, size);
 }
 
 static void process_stop(struct running *r, int64_t grace_ns, int hurry_fd)
@@ -34,6 +117,9 @@ const struct runner_ops runner_process = {
 	.kind = RUNNER_PROCESS,
 	.name = "process",
 	.check = process_check,
+	.run_once = process_run_once,
 	.start = process_start,
+	.wait_until = process_wait_until,
+	.describe_end = process_describe_end,
 	.stop = process_stop,
 };

@@ -5,31 +5,73 @@
 #ifndef LEM_RUNNER_RUNNER_H
 #define LEM_RUNNER_RUNNER_H
 
+#include "base/arena.h"
 #include "base/error.h"
+#include "base/str.h"
 #include "config/config.h"
+#include "model/gpu_binding.h"
 #include "model/launch_spec.h"
 #include "sys/proc.h"
 
+/* What a runner needs of the run it serves. Borrowed for the length of a call. */
+struct runner_context {
+	int cancel_fd; /* readable: give up with LEM_E_INTERRUPTED; -1: none */
+	/* While an image is pulled; total 0: not known. May be NULL. */
+	void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);
+	void *arg;
+};
+
 struct running {
 	const struct runner_ops *ops;
-	struct proc proc;         /* its streams carry CHANNEL_WORKER */
-	const char *image_digest; /* NULL for a process */
+	struct proc proc; /* its streams carry CHANNEL_WORKER; in a container proc.pid is 0 */
+	pid_t host_pid; /* root of the engine's tree of processes as this host counts; 0 unknown */
+	char cgroup[512]; /* of a container, as /proc/PID/cgroup says after the last ':'; "" none */
+	const char *image_digest; /* "sha256:…"; NULL for a process; lives as long as `running` */
+	int port;                 /* on 127.0.0.1, of spec->port; 0 none */
+	void *state;              /* the runner's own */
 };
 
 struct runner_ops {
 	enum runner_kind kind;
 	const char *name;
-	/* Whether this place can serve the spec at all; fills err with the reason and the way out.
-	 */
-	int (*check)(const struct launch_spec *spec, struct lem_error *err);
-	/* May block for as long as starting takes (not for loading a model). One thread. */
-	int (*start)(const struct launch_spec *spec, struct running *ret, struct lem_error *err);
+	bool is_container; /* paths are those inside, devices come by a device request */
+
+	/* What routing must know of the place. NULL: nothing (a process). May block for as long as
+	 * a question to a daemon takes. Strings live in a. */
+	int (*facts)(const struct runner_context *c, struct arena *a, struct gpu_engine_facts *ret,
+		     struct lem_error *err);
+	/* Whether this place can serve the spec at all: fills err with the reason and the way out.
+	 * Starts nothing, changes nothing; may ask a daemon. */
+	int (*check)(const struct launch_spec *spec, const struct runner_context *c,
+		     struct lem_error *err);
+	/* Runs argv to its end in the same place: same image, devices and environment (the proof).
+	 * out gets its stdout, log its stderr, both bounded; ret_status 0 is success, negative that
+	 * it could not be told. binds: more of them, beside the spec's; NULL: none. */
+	int (*run_once)(const struct launch_spec *spec, const char *const *argv,
+			const char *const *binds, int64_t timeout_ns,
+			const struct runner_context *c, struct str *out, struct str *log,
+			int *ret_status, struct lem_error *err);
+	/* May block for as long as starting takes, pulling an image included (not for loading a
+	 * model). One thread. Whatever fails here leaves nothing behind. */
+	int (*start)(const struct launch_spec *spec, const struct runner_context *c,
+		     struct running *ret, struct lem_error *err);
+	/* Waits until the engine has ended or the time has come; true when it has ended. */
+	bool (*wait_until)(struct running *r, int64_t t_ns);
+	/* "exit status 3", "killed by signal 9 (Killed)", "out of memory (…)", "still running". */
+	char *(*describe_end)(struct running *r, char *buf, size_t size);
 	/* Stops everything that was started: gently, then by force after the spec's grace.
 	 * hurry_fd: no grace once it is readable. Never fails; safe to call twice. */
 	void (*stop)(struct running *r, int64_t grace_ns, int hurry_fd);
 };
 
-const struct runner_ops *runner_find(enum runner_kind kind); /* NULL: not in this version */
-extern const struct runner_ops runner_process;
+/* AUTO is resolved by the caller (src/run/preflight.c). NULL: not in this version. */
+const struct runner_ops *runner_find(enum runner_kind kind);
+extern const struct runner_ops runner_process, runner_docker;
+
+/* Does a process of this host belong to the engine: in its container's cgroup, or below host_pid?
+ * Reads /proc; any thread; no malloc. false when it has already gone. */
+bool runner_owns_pid(const struct running *r, pid_t pid);
+
+/* ---- docker_body.h has the pure part: launch spec → create request and `docker run` line ---- */
 
 #endif
