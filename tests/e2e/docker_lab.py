@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 import urllib.parse
 
+N_GPUS = 9  # odd, so that no pair of numbers is the mirror image of itself in the minor numbers
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TOOL = ROOT / "tools" / "test-docker"
 LIB = "/usr/lib/x86_64-linux-gnu" if os.uname().machine == "x86_64" else f"/usr/lib/{os.uname().machine}-linux-gnu"
@@ -125,7 +126,8 @@ class Engine:
         self.jit_spec.write_text(json.dumps(spec))
         self.spec.write_text(json.dumps(spec))
         runtime = self.dir / "nvidia-runtime"
-        runtime.write_text(f"#!/bin/sh\nexec {sys.executable} -IS {ROOT}/tests/fakes/nvidia_runtime.py {self.jit_spec} {self.bin()}/runc \"$@\"\n")
+        runtime.write_text(f"#!/bin/sh\nrunc={self.dir}/bin/runc\n[ -x $runc ] || runc={self.bin()}/runc\n"
+                           f"exec {sys.executable} -IS {ROOT}/tests/fakes/nvidia_runtime.py {self.jit_spec} $runc \"$@\"\n")
         runtime.chmod(0o755)
 
     @contextlib.contextmanager

@@ -4,26 +4,10 @@ import subprocess
 import threading
 
 import pytest
-from conftest import BUILD
-from docker_lab import LIB, OTHER_ARCH, TOOL, ApiError, Engine, Unavailable, cdi_name, folder_for, make_images, uuid
+from docker_lab import N_GPUS as N
+from docker_lab import OTHER_ARCH, TOOL, ApiError, Engine, Unavailable, folder_for, uuid
 
-N = 9  # GPUs; odd, so that no pair of numbers is the mirror image of itself in the minor numbers
 SEE = ["sh", "-c", "echo /dev/nvidia[0-9]*; echo NVD=$NVIDIA_VISIBLE_DEVICES; cat /etc/lem-fake-cuda"]
-UNIT = BUILD.parent
-
-
-@pytest.fixture(scope="session")
-def docker():
-    engine = Engine(folder_for("docker"))
-    try:
-        engine.stop()  # what a killed run of the tests may have left
-        engine.make_gpus(N)
-        engine.start()
-        engine.images = make_images(engine, [BUILD / "lem-worker-llama", BUILD / "lem"])
-    except (Unavailable, PermissionError) as e:
-        pytest.skip(f"needs a Docker Engine: {e}")
-    yield engine
-    engine.stop()
 
 
 def nodes(*gpus):
@@ -106,6 +90,13 @@ def test_the_images_are_what_they_are_called(docker):
 
 
 # ---- the tool
+
+
+def test_a_container_may_ask_for_the_limits_that_engines_need(docker):
+    """Also where this machine cannot grant unlimited locked memory: then that alone is left out."""
+    limits = [{"Name": "memlock", "Soft": -1, "Hard": -1}, {"Name": "stack", "Soft": 16 << 20, "Hard": 16 << 20}]
+    for more in ({}, {"Runtime": "nvidia"}):
+        assert seen(docker.run(docker.images["shell"], ["sh", "-c", "ulimit -s"], Ulimits=limits, **more)) == [str(16 << 10)]
 
 
 def alive(pid):
