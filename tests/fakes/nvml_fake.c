@@ -34,13 +34,14 @@
 
 #include "base/clock.h"
 #include "base/num.h"
+#include "fake_gpus.h"
 #include "gpu/nvml_abi.h"
 #include "power_law.h"
 #include "trace.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { MAX_GPUS = 16, RING_ENTRIES = 120 };
+enum { MAX_GPUS = FAKE_GPUS_MAX, RING_ENTRIES = 120 };
 #define RING_STEP_NS (20 * NS_PER_MS)
 #define INSTANT_NS   (25 * NS_PER_MS)
 #define AVERAGE_NS   NS_PER_S
@@ -312,19 +313,13 @@ EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned index, nvml_device *dev)
 	return NVML_SUCCESS;
 }
 
-static void format_uuid(int index, char *buf, unsigned size)
-{
-	(void)snprintf(buf, size, "GPU-%08x-fa4e-4000-8000-%012x", 0x1a2b3c40u + (unsigned)index,
-		       0xabcdefu + (unsigned)index);
-}
-
 EXPORT int nvmlDeviceGetHandleByUUID(const char *uuid, nvml_device *dev);
 EXPORT int nvmlDeviceGetHandleByUUID(const char *uuid, nvml_device *dev)
 {
 	char own[NVML_UUID_SIZE];
 
 	for (unsigned i = 0; i < fake.n_gpus; i++) {
-		format_uuid((int)i, own, sizeof(own));
+		fake_gpu_uuid(i, own, sizeof(own));
 		if (str_eq(own, uuid))
 			return nvmlDeviceGetHandleByIndex_v2(i, dev);
 	}
@@ -335,7 +330,7 @@ EXPORT int nvmlDeviceGetHandleByUUID(const char *uuid, nvml_device *dev)
 EXPORT int nvmlDeviceGetUUID(nvml_device dev, char *buf, unsigned size);
 EXPORT int nvmlDeviceGetUUID(nvml_device dev, char *buf, unsigned size)
 {
-	format_uuid(dev->index, buf, size);
+	fake_gpu_uuid((unsigned)dev->index, buf, size);
 	return NVML_SUCCESS;
 }
 #endif
@@ -351,7 +346,7 @@ EXPORT int nvmlDeviceGetName(nvml_device dev, char *buf, unsigned size)
 EXPORT int nvmlDeviceGetPciInfo_v3(nvml_device dev, struct nvml_pci_info *pci);
 EXPORT int nvmlDeviceGetPciInfo_v3(nvml_device dev, struct nvml_pci_info *pci)
 {
-	*pci = (struct nvml_pci_info){.bus = 0x10u + (uint32_t)dev->index};
+	*pci = (struct nvml_pci_info){.bus = fake_gpu_bus((unsigned)dev->index)};
 	(void)snprintf(pci->bus_id, sizeof(pci->bus_id), "00000000:%02X:00.0", pci->bus);
 	return NVML_SUCCESS;
 }
@@ -359,7 +354,7 @@ EXPORT int nvmlDeviceGetPciInfo_v3(nvml_device dev, struct nvml_pci_info *pci)
 EXPORT int nvmlDeviceGetMinorNumber(nvml_device dev, unsigned *minor);
 EXPORT int nvmlDeviceGetMinorNumber(nvml_device dev, unsigned *minor)
 {
-	*minor = (unsigned)(fake.n_gpus - 1 - dev->index); /* it need not follow the index */
+	*minor = fake_gpu_minor((unsigned)dev->index, (unsigned)fake.n_gpus);
 	return NVML_SUCCESS;
 }
 
