@@ -11,7 +11,9 @@
  * nothing. */
 #define SELF_SHARE_MAX     0.05
 #define SELF_SHARE_MAX_GPU 0.25
-#define REASONS_THERMAL    0xe8u /* hardware slowdown, software and hardware thermal, power brake */
+/* The look at the window's end comes this late at most: who is first seen by it was there. */
+#define LOOK_LATE_NS    (200 * NS_PER_MS)
+#define REASONS_THERMAL 0xe8u /* hardware slowdown, software and hardware thermal, power brake */
 
 static void judge_outcome(const struct run_record *r, struct summary *s)
 {
@@ -105,7 +107,8 @@ static void judge_foreigners(const struct run_record *r, struct verdict *v)
 		const struct gpu_foreigner *f = &b->foreigners[i];
 		char who[96];
 
-		if (f->t_last_ns < r->window_start_ns || f->t_first_ns > r->window_end_ns)
+		if (f->t_last_ns < r->window_start_ns ||
+		    f->t_first_ns > r->window_end_ns + LOOK_LATE_NS)
 			continue;
 		describe(f, who, sizeof(who));
 		if (f->graphics)
