@@ -75,6 +75,7 @@ static int ask_engine(struct life *l, struct gpu_engine_facts *ret, struct lem_e
 		return -(int)err->code;
 	}
 	ret->asked = true;
+	l->rootless = ret->rootless;
 	if (!ret->cdi_listed)
 		read_cdi(a, ret);
 	return 0;

@@ -27,6 +27,7 @@ struct life {
 	struct gpu_place place;
 	struct gpu_inventory inventory;
 	const struct runner_ops *runner;
+	bool rootless; /* of the container engine */
 	struct launch_spec spec;
 	struct session session;
 	struct sampler *sampler; /* NULL: nothing is metered */

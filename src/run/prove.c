@@ -14,7 +14,7 @@ static int unproved(struct life *l, const struct lem_error *err)
 	struct gpu_binding *b = &l->rec->binding;
 
 	b->proved = false;
-	(void)snprintf(b->proof, sizeof(b->proof), "%s", err->what);
+	lem_strlcpy(b->proof, err->what, sizeof(b->proof));
 	return -(int)err->code;
 }
 

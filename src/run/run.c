@@ -100,7 +100,7 @@ static void start_watch(struct life *l)
 
 	if (b->n && watch_start(b, &l->watch, &err) < 0)
 		(void)snprintf(b->guard, sizeof(b->guard),
-			       "the driver's process lists could not be watched: %s", err.what);
+			       "the driver's process lists could not be watched: %.100s", err.what);
 }
 
 /* Between the proof and a started engine nobody on the GPUs is judged. */
@@ -287,8 +287,10 @@ int run_plan(const struct run_request *req, struct run_record *rec, struct run_p
 		struct launch_spec *spec = arena_new(&rec->arena, struct launch_spec);
 
 		*spec = l.spec;
-		*ret = (struct run_plan){
-			.spec = spec, .binding = &rec->binding, .runner = l.runner};
+		*ret = (struct run_plan){.spec = spec,
+					 .binding = &rec->binding,
+					 .runner = l.runner,
+					 .rootless = l.rootless};
 	}
 	life_release(&l);
 	return rc;
