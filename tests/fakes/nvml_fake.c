@@ -1,7 +1,8 @@
 /*
  * nvml_fake.c — libnvml_fake.so: a libnvidia-ml.so.1 whose GPUs draw power by a law with an exactly
  * known integral, or replay a recording. Use it through LEM_NVML_LIBRARY. LEM_FAKE_NVML holds the
- * script, read at each nvmlInit, which is also the zero of its times:
+ * script, read at the first nvmlInit (and at a later one whose script is another), which is also
+ * the zero of its times; as in the real library the last nvmlShutdown ends it:
  *
  *   gpus=2             how many (1)
  *   power=LAW          of all GPUs (const:300), see power_law.h; powerN=LAW of GPU N alone
@@ -266,12 +267,23 @@ static void pause_for(int64_t ns)
 		;
 }
 
+static _Atomic int users;
+static char script_in_use[4096];
+
 EXPORT int nvmlInit_v2(void);
 EXPORT int nvmlInit_v2(void)
 {
+	const char *script = getenv("LEM_FAKE_NVML");
+
+	if (atomic_fetch_add(&users, 1) && fake.ready &&
+	    str_eq(script_in_use, script ? script : ""))
+		return NVML_SUCCESS;
+	lem_strlcpy(script_in_use, script ? script : "", sizeof(script_in_use));
 	read_script();
-	if (fake.init_return)
+	if (fake.init_return) {
+		atomic_fetch_sub(&users, 1);
 		return (int)fake.init_return;
+	}
 	fake.ready = true;
 	return NVML_SUCCESS;
 }
@@ -279,6 +291,8 @@ EXPORT int nvmlInit_v2(void)
 EXPORT int nvmlShutdown(void);
 EXPORT int nvmlShutdown(void)
 {
+	if (atomic_fetch_sub(&users, 1) > 1)
+		return NVML_SUCCESS;
 	set_defaults();
 	for (int i = 0; i < MAX_GPUS; i++)
 		power_law_release(&fake.gpus[i].law);
