@@ -96,8 +96,9 @@ static void put_gpu(const struct gpus_view *v, size_t i, int name_width, bool as
 	if (*g->uuid)
 		str_addf(out, "     %s\n", g->uuid);
 	if (*g->problem)
-		str_addf(out, "     cannot be used: %s%s%s\n", g->problem, *g->fix ? "; " : "",
-			 g->fix);
+		str_addf(out, "     cannot be used: %s\n", g->problem);
+	if (*g->problem && *g->fix)
+		str_addf(out, "     fix: %s\n", g->fix);
 	put_instances(g, out);
 	put_processes(v, g->index, out);
 }
