@@ -143,30 +143,6 @@ static const char *const *with_routing(const char *const *env, const char *const
 	return all;
 }
 
-static bool looks_secret(const char *entry)
-{
-	size_t n = strcspn(entry, "=");
-	_cleanup_free_ char *name = lem_strndup(entry, n);
-
-	return str_ends(name, "TOKEN") || str_ends(name, "_KEY") || strstr(name, "SECRET") ||
-	       strstr(name, "PASSWORD");
-}
-
-/* The engine's own list, and whatever the config's env names like a secret. */
-static const char *const *all_secrets(const struct launch_spec *s, struct arena *a)
-{
-	const char **all =
-		arena_array(a, count_entries(s->secrets) + count_entries(s->env) + 1, sizeof(*all));
-	size_t n = 0;
-
-	for (const char *const *p = s->secrets; p && *p; p++)
-		all[n++] = *p;
-	for (const char *const *p = s->env; p && *p; p++)
-		if (looks_secret(*p) && !is_named_in(*p, s->secrets))
-			all[n++] = arena_strndup(a, *p, strcspn(*p, "="));
-	return all;
-}
-
 /* HF_HOME, else its default; NULL when there is no such folder. The hub's files lie in "hub". */
 static const char *hf_home(struct arena *a)
 {
@@ -199,7 +175,6 @@ static int launch(struct life *l, struct lem_error *err)
 	if (rc < 0)
 		return rc;
 	l->spec.env = with_routing(l->spec.env, r->binding.env, &r->arena);
-	l->spec.secrets = all_secrets(&l->spec, &r->arena);
 	l->spec.binding = &r->binding;
 	l->spec.run_id = l->req->run_id;
 	l->spec.experiment = l->e->config_name;
