@@ -135,4 +135,5 @@ const struct engine_ops engine_pytorch = {
 	.measurable = true,
 	.launch = pytorch_launch,
 	.mode = pytorch_mode,
+	.needs_container = true,
 };

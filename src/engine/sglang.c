@@ -70,4 +70,5 @@ const struct engine_ops engine_sglang = {
 	.model = MODEL_HF,
 	.launch = sglang_launch,
 	.mode = sglang_mode,
+	.needs_container = true,
 };

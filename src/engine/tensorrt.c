@@ -271,4 +271,5 @@ const struct engine_ops engine_tensorrt = {
 	.model = MODEL_HF,
 	.launch = tensorrt_launch,
 	.mode = tensorrt_mode,
+	.needs_container = true,
 };

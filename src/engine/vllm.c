@@ -177,4 +177,5 @@ const struct engine_ops engine_vllm = {
 	.model = MODEL_HF,
 	.launch = vllm_launch,
 	.mode = vllm_mode,
+	.needs_container = true,
 };
