@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 
 #include <cmocka.h>
 
@@ -184,5 +185,6 @@ int main(void)
 		SESSION_TEST(test_in_a_hurry_nothing_is_asked),
 	};
 
+	signal(SIGPIPE, SIG_IGN); /* as lem does */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
