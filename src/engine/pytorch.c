@@ -6,7 +6,7 @@
 #include "engine/common.h"
 
 /* PyTorch's own image has no Transformers: the worker says so and names the way out. */
-#define IMAGE  "pytorch/pytorch:2.11.0-cuda13.0-cudnn9-runtime"
+#define IMAGE  "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
 #define WORKER "lem_worker_pytorch.py"
 
 enum { STOP_GRACE_S = 10, LOAD_TIMEOUT_S = 1800 };
