@@ -144,6 +144,7 @@ static int launch(struct life *l, struct lem_error *err)
 	l->spec.run_id = l->req->run_id;
 	l->spec.experiment = l->e->config_name;
 	l->session.spec = &l->spec;
+	l->session.silence_ns = l->spec.silence_ns;
 	return 0;
 }
 
