@@ -14,6 +14,7 @@ struct docker_body_options {
 	bool show_secrets; /* false: values of spec->secrets are written as "***" */
 	int indent;        /* of the JSON; 0: one line */
 	bool open_stdin;   /* CHANNEL_WORKER */
+	bool rootless;     /* the engine is: it may not raise limits, so none are asked for */
 	const char *name;  /* of the container; only for docker_run_line */
 };
 
