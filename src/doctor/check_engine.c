@@ -269,8 +269,7 @@ static void check_leftovers(const struct doctor_facts *f, struct doctor_result *
 #define GROUP "Container engine"
 const struct doctor_check check_engine_socket = {"container-engine", GROUP, "container engine",
 						 check_socket};
-const struct doctor_check check_engine_snap = {"R23", GROUP, "installed where it sees all",
-					       check_snap};
+const struct doctor_check check_engine_snap = {"R23", GROUP, "sees the driver", check_snap};
 const struct doctor_check check_engine_way = {"R20", GROUP, "a way to pass GPUs", check_way};
 const struct doctor_check check_engine_cdi = {"R21", GROUP, "CDI devices", check_cdi};
 const struct doctor_check check_engine_stale = {"R22", GROUP, "CDI specifications", check_stale};

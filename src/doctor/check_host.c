@@ -132,14 +132,16 @@ static void check_place(const struct doctor_facts *f, struct doctor_result *r)
 			      "LEM_HOST_GPU_UUIDS");
 }
 
-/* What gpu_resolve says of the variable; NULL: nothing. It names rule R05 for all of it. */
+/* What gpu_resolve says of the variable, which it reads before it looks for any GPU. */
 static bool visible_is_wrong(const struct doctor_facts *f, struct lem_error *err)
 {
+	static const char *const any[] = {"0"};
 	_cleanup_arena_ struct arena a = ARENA_INIT;
-	struct gpu_binding b = {0};
+	struct gpu_binding b;
 
 	*err = (struct lem_error)LEM_ERROR_INIT;
-	return gpu_resolve(&f->inventory, NULL, 0, f->place.cuda_visible_devices, &a, &b, err) < 0;
+	return gpu_resolve(&f->inventory, any, 1, f->place.cuda_visible_devices, &a, &b, err) < 0 &&
+	       (str_starts(err->what, "R05: ") || str_starts(err->what, "CUDA_VISIBLE_DEVICES"));
 }
 
 static bool has_visible(const struct doctor_facts *f, struct doctor_result *r)
@@ -330,6 +332,10 @@ static void check_worker(const struct doctor_facts *f, struct doctor_result *r)
 
 static void check_probe(const struct doctor_facts *f, struct doctor_result *r)
 {
+	if (f->inventory.n == 0 && !f->tools.gpuprobe) {
+		doctor_say(r, DOCTOR_NOT_APPLICABLE, "no NVIDIA GPU in this machine");
+		return;
+	}
 	beside(f, r, f->tools.gpuprobe, "lem-gpuprobe",
 	       "which GPUs an engine sees cannot be proved");
 }

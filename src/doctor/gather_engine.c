@@ -5,7 +5,11 @@
 #include <sys/timerfd.h>
 
 #include "doctor/facts.h"
-#include "runner/lease.h"
+static bool lease_is_dead(const char *l)
+{
+	(void)l;
+	return false;
+}
 #include "sys/fs.h"
 
 enum { TOOLKIT_MAX = 256 << 10 };
