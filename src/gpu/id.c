@@ -116,15 +116,9 @@ int gpu_id_parse(const char *text, struct gpu_id *ret, struct lem_error *err)
 	return 0;
 }
 
-/* A card, or an instance of one that is split. */
-struct target {
-	size_t card; /* position in the inventory */
-	int mig;     /* position among the card's instances; -1: the whole card */
-};
-
 /* What this shell may use, in its own order. */
 struct allowed {
-	struct target *at;
+	struct gpu_part *at;
 	size_t n;
 	bool outside; /* the rest of the machine too, by name */
 };
@@ -144,7 +138,7 @@ static bool fits(const char *uuid, const struct gpu_id *id)
 }
 
 /* 0, or FOUND_NONE or FOUND_SEVERAL. */
-static int find_mig(const struct gpu_inventory *inv, const struct gpu_id *id, struct target *ret)
+static int find_mig(const struct gpu_inventory *inv, const struct gpu_id *id, struct gpu_part *ret)
 {
 	int r = FOUND_NONE;
 
@@ -154,14 +148,15 @@ static int find_mig(const struct gpu_inventory *inv, const struct gpu_id *id, st
 				continue;
 			if (r == 0)
 				return FOUND_SEVERAL;
-			*ret = (struct target){i, (int)k};
+			*ret = (struct gpu_part){i, (int)k};
 			r = 0;
 		}
 	return r;
 }
 
 /* A UUID or the beginning of one, or a PCI bus id. As find_mig. */
-static int find_named(const struct gpu_inventory *inv, const struct gpu_id *id, struct target *ret)
+static int find_named(const struct gpu_inventory *inv, const struct gpu_id *id,
+		      struct gpu_part *ret)
 {
 	int r = FOUND_NONE;
 
@@ -175,13 +170,13 @@ static int find_named(const struct gpu_inventory *inv, const struct gpu_id *id, 
 			continue;
 		if (r == 0)
 			return FOUND_SEVERAL;
-		*ret = (struct target){i, -1};
+		*ret = (struct gpu_part){i, -1};
 		r = 0;
 	}
 	return r;
 }
 
-static const char *uuid_of(const struct gpu_inventory *inv, const struct target *t)
+static const char *uuid_of(const struct gpu_inventory *inv, const struct gpu_part *t)
 {
 	const struct gpu_device *g = &inv->gpus[t->card];
 
@@ -212,7 +207,7 @@ static int fail_absent(const struct gpu_inventory *inv, const struct allowed *a,
 }
 
 /* A whole card is there with every instance of it. */
-static bool is_allowed(const struct allowed *a, const struct target *t)
+static bool is_allowed(const struct allowed *a, const struct gpu_part *t)
 {
 	for (size_t i = 0; i < a->n; i++)
 		if (a->at[i].card == t->card && (a->at[i].mig < 0 || a->at[i].mig == t->mig))
@@ -254,7 +249,7 @@ static int fail_split(const struct gpu_device *g, const char *item, struct lem_e
 			     str_c(&s), g->index);
 }
 
-static int check_usable(const struct gpu_inventory *inv, const struct target *t, const char *item,
+static int check_usable(const struct gpu_inventory *inv, const struct gpu_part *t, const char *item,
 			struct lem_error *err)
 {
 	const struct gpu_device *g = &inv->gpus[t->card];
@@ -284,7 +279,7 @@ static int fail_no_instance(const struct gpu_inventory *inv, const char *item,
 
 /* The target of an item, before it is asked whether it may be used. */
 static int find_item(const struct gpu_inventory *inv, const struct allowed *a,
-		     const struct gpu_id *id, struct target *ret)
+		     const struct gpu_id *id, struct gpu_part *ret)
 {
 	if (id->kind == GPU_ID_INDEX) {
 		if ((size_t)id->index >= a->n)
@@ -293,14 +288,14 @@ static int find_item(const struct gpu_inventory *inv, const struct allowed *a,
 		return 0;
 	}
 	if (id->kind == GPU_ID_HOST_INDEX) {
-		*ret = (struct target){(size_t)id->index, -1};
+		*ret = (struct gpu_part){(size_t)id->index, -1};
 		return (size_t)id->index < inv->n ? 0 : FOUND_NONE;
 	}
 	return find_named(inv, id, ret);
 }
 
 static int resolve_one(const struct gpu_inventory *inv, const struct allowed *a, const char *item,
-		       struct target *ret, struct lem_error *err)
+		       struct gpu_part *ret, struct lem_error *err)
 {
 	struct gpu_id id;
 	int r = gpu_id_parse(item, &id, err);
@@ -336,7 +331,7 @@ static int add_visible(const struct gpu_inventory *inv, const char *cvd, const c
 		       enum cvd_form *form, struct allowed *a, struct lem_error *err)
 {
 	enum cvd_form own;
-	struct target t;
+	struct gpu_part t;
 	struct gpu_id id;
 	int r;
 
@@ -348,7 +343,7 @@ static int add_visible(const struct gpu_inventory *inv, const char *cvd, const c
 		return fail_cvd(cvd, item, "mixes indices and UUIDs", err);
 	*form = own;
 	if (own == CVD_INDEX) {
-		t = (struct target){(size_t)id.index, -1};
+		t = (struct gpu_part){(size_t)id.index, -1};
 		r = (size_t)id.index < inv->n ? 0 : FOUND_NONE;
 	} else {
 		r = find_named(inv, &id, &t);
@@ -401,7 +396,7 @@ static int read_visible(const struct gpu_inventory *inv, const char *cvd, struct
 	a->n = 0;
 	if (!cvd) {
 		for (; a->n < inv->n; a->n++)
-			a->at[a->n] = (struct target){a->n, -1};
+			a->at[a->n] = (struct gpu_part){a->n, -1};
 		return 0;
 	}
 	if (*cvd)
@@ -413,7 +408,20 @@ static int read_visible(const struct gpu_inventory *inv, const char *cvd, struct
 	return lem_error_fix(err, "unset it, or write gpus: [] to run on the CPU");
 }
 
-static void fill_ref(const struct gpu_inventory *inv, const struct target *t, const char *item,
+int gpu_visible(const struct gpu_inventory *inv, const char *cuda_visible_devices, struct arena *a,
+		struct gpu_part **ret, size_t *ret_n, struct lem_error *err)
+{
+	struct allowed allowed = {0};
+	int r = read_visible(inv, cuda_visible_devices, a, &allowed, err);
+
+	if (r < 0)
+		return r;
+	*ret = allowed.at;
+	*ret_n = allowed.n;
+	return 0;
+}
+
+static void fill_ref(const struct gpu_inventory *inv, const struct gpu_part *t, const char *item,
 		     size_t position, struct gpu_ref *ref)
 {
 	const struct gpu_device *g = &inv->gpus[t->card];
@@ -429,7 +437,7 @@ static void fill_ref(const struct gpu_inventory *inv, const struct target *t, co
 	ref->memory_bytes = m ? m->memory_bytes : g->memory_bytes;
 }
 
-static int fail_twice(const struct gpu_inventory *inv, const struct target *t, const char *first,
+static int fail_twice(const struct gpu_inventory *inv, const struct gpu_part *t, const char *first,
 		      const char *second, struct lem_error *err)
 {
 	(void)lem_fail(err, LEM_E_REFUSED, "R06: gpus lists GPU %d (%.12s) twice: %.80s and %.80s",
@@ -441,7 +449,7 @@ static int resolve_all(const struct gpu_inventory *inv, const char *const *items
 		       const struct allowed *allowed, struct gpu_binding *b, struct lem_error *err)
 {
 	for (size_t i = 0; i < b->n; i++) {
-		struct target t = {0, -1};
+		struct gpu_part t = {0, -1};
 		int r = resolve_one(inv, allowed, items[i], &t, err);
 
 		if (r < 0)
