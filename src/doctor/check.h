@@ -50,7 +50,7 @@ bool doctor_has_gpus(const struct doctor_facts *f, struct doctor_result *r);
 /* The same for questions to the container engine. */
 bool doctor_has_engine(const struct doctor_facts *f, struct doctor_result *r);
 
-/* "GPU 0", "GPUs 0, 2, 3": those of set that count; s may be NULL to count only. */
+/* "GPU 0", "GPUs 0, 2, 4 to 7": those of set that count; s may be NULL to count only. */
 size_t doctor_list_gpus(const struct doctor_facts *f, bool (*is_in)(const struct doctor_gpu *g),
 			struct str *s);
 

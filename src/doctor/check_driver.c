@@ -17,8 +17,12 @@ static void check_loaded(const struct doctor_facts *f, struct doctor_result *r)
 			doctor_value(r, "%s", d->version);
 		return;
 	}
-	if (d->answer == ANSWER_TIMED_OUT || d->open_status == NVML_VERSION_MISMATCH) {
-		doctor_value(r, "loaded"); /* the next two checks have more to say */
+	if (d->answer == ANSWER_TIMED_OUT) {
+		doctor_say(r, DOCTOR_UNKNOWN, "it did not answer");
+		return;
+	}
+	if (d->open_status == NVML_VERSION_MISMATCH) {
+		doctor_say(r, DOCTOR_UNKNOWN, "its library and its kernel module differ (R24)");
 		return;
 	}
 	doctor_say(r, DOCTOR_ERROR, "%s: %s", d->error.what, d->error.why);
@@ -35,8 +39,9 @@ static void check_answers(const struct doctor_facts *f, struct doctor_result *r)
 	const struct doctor_driver *d = f->driver;
 
 	if (d->answer != ANSWER_TIMED_OUT) {
+		doctor_value(r, "yes");
 		if (d->answer == ANSWER_ABSENT)
-			doctor_say(r, DOCTOR_NOT_APPLICABLE, "there is no driver to ask");
+			doctor_say(r, DOCTOR_NOT_APPLICABLE, "there is no driver");
 		return;
 	}
 	doctor_say(r, DOCTOR_ERROR,
@@ -72,15 +77,18 @@ static void check_match(const struct doctor_facts *f, struct doctor_result *r)
 
 static bool is_lost(const struct doctor_gpu *g)
 {
-	return g->device.problem[0] || g->rows_pending || g->rows_failed || g->pages_pending;
+	return g->device.problem[0] || g->trouble || g->details.row_remap_pending.value ||
+	       g->details.row_remap_failed.value || g->details.page_retire_pending.value;
 }
 
 static const char *what_is_lost(const struct doctor_gpu *g)
 {
 	if (g->device.problem[0])
 		return g->device.problem;
-	return g->rows_failed ? "memory rows could not be repaired"
-			      : "memory repairs wait for a reset";
+	if (g->trouble)
+		return nvml_return_text(g->trouble);
+	return g->details.row_remap_failed.value ? "memory rows could not be repaired"
+						 : "memory repairs wait for a reset";
 }
 
 static void check_lost(const struct doctor_facts *f, struct doctor_result *r)
@@ -94,7 +102,10 @@ static void check_lost(const struct doctor_facts *f, struct doctor_result *r)
 			   nvml_return_text(d->open_status));
 		return;
 	}
-	if (!doctor_has_gpus(f, r) || doctor_list_gpus(f, is_lost, &list) == 0)
+	if (!doctor_has_gpus(f, r))
+		return;
+	doctor_value(r, "none");
+	if (doctor_list_gpus(f, is_lost, &list) == 0)
 		return;
 	while (!is_lost(&d->gpus[first]) || !doctor_counts(f, first))
 		first++;
@@ -102,6 +113,8 @@ static void check_lost(const struct doctor_facts *f, struct doctor_result *r)
 	doctor_say(r, DOCTOR_ERROR, "GPU %zu: %s", first, what_is_lost(&d->gpus[first]));
 	if (d->gpus[first].device.fix[0])
 		doctor_fix(r, "%s", d->gpus[first].device.fix);
+	else if (d->gpus[first].trouble)
+		doctor_fix(r, "%s", nvml_return_fix(d->gpus[first].trouble));
 	else
 		doctor_fix(r, "sudo nvidia-smi --gpu-reset -i %zu, or reboot", first);
 }
@@ -111,4 +124,4 @@ const struct doctor_check check_driver_answers = {"driver-answers", "Driver", "t
 						  check_answers};
 const struct doctor_check check_driver_match = {"R24", "Driver", "library fits kernel module",
 						check_match};
-const struct doctor_check check_gpus_lost = {"R41", "Driver", "no GPU lost or in need", check_lost};
+const struct doctor_check check_gpus_lost = {"R41", "Driver", "lost or broken GPUs", check_lost};

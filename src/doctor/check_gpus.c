@@ -3,11 +3,11 @@
 
 /* What the driver itself keeps on an idle card is some 600 MB on an A100 (engines.md section 7), so
  * less than this is nobody's. */
-#define RESIDUE_BYTES (1024u << 20)
+#define RESIDUE_BYTES (INT64_C(1) << 30)
 
-static double gib(uint64_t bytes)
+static double gib(int64_t bytes)
 {
-	return (double)bytes / (double)(1u << 30);
+	return (double)bytes / (double)(1 << 30);
 }
 
 static bool is_any(const struct doctor_gpu *g)
@@ -108,14 +108,15 @@ static void check_mode(const struct doctor_facts *f, struct doctor_result *r)
 
 static bool fabric_is_not_up(const struct doctor_gpu *g)
 {
-	return g->fabric_state == NVML_FABRIC_NOT_STARTED ||
-	       g->fabric_state == NVML_FABRIC_IN_PROGRESS ||
-	       (g->fabric_state == NVML_FABRIC_COMPLETED && g->fabric_status != NVML_SUCCESS);
+	int64_t state = g->details.fabric_state.value;
+
+	return state == NVML_FABRIC_NOT_STARTED || state == NVML_FABRIC_IN_PROGRESS ||
+	       (state == NVML_FABRIC_COMPLETED && g->details.fabric_status.value != NVML_SUCCESS);
 }
 
 static bool has_fabric(const struct doctor_gpu *g)
 {
-	return g->fabric_state > NVML_FABRIC_NOT_SUPPORTED;
+	return g->details.fabric_state.value > NVML_FABRIC_NOT_SUPPORTED;
 }
 
 static void check_fabric(const struct doctor_facts *f, struct doctor_result *r)
@@ -150,50 +151,65 @@ static void check_fabric(const struct doctor_facts *f, struct doctor_result *r)
 
 static bool is_full(const struct doctor_gpu *g)
 {
-	return g->has_memory && g->total_bytes - g->free_bytes > RESIDUE_BYTES;
+	return g->details.memory_used_bytes.told &&
+	       g->details.memory_used_bytes.value > RESIDUE_BYTES;
 }
 
 static bool memory_is_unknown(const struct doctor_gpu *g)
 {
-	return !g->has_memory && !g->device.problem[0];
+	return !g->details.memory_used_bytes.told && !g->device.problem[0];
 }
 
 static void list_free(const struct doctor_facts *f, struct str *s)
 {
-	for (size_t i = 0; i < f->inventory.n; i++)
-		if (f->driver->gpus[i].has_memory && !is_full(&f->driver->gpus[i]) &&
-		    !f->inventory.gpus[i].problem[0])
+	for (size_t i = 0; i < f->inventory.n; i++) {
+		const struct doctor_gpu *g = &f->driver->gpus[i];
+
+		if (!memory_is_unknown(g) && !is_full(g) && !g->device.problem[0])
 			str_addf(s, "%s%zu", s->len ? ", " : "", i);
+	}
+}
+
+/* The GPU with the least free memory; NULL: none is known. */
+static const struct doctor_gpu *find_fullest(const struct doctor_facts *f)
+{
+	const struct doctor_gpu *worst = NULL;
+
+	for (size_t i = 0; i < f->inventory.n; i++) {
+		const struct doctor_gpu *g = &f->driver->gpus[i];
+
+		if (!doctor_counts(f, i) || !g->details.memory_free_bytes.told)
+			continue;
+		if (!worst ||
+		    g->details.memory_free_bytes.value < worst->details.memory_free_bytes.value)
+			worst = g;
+	}
+	return worst;
 }
 
 static void check_memory(const struct doctor_facts *f, struct doctor_result *r)
 {
 	_cleanup_str_ struct str list = STR_INIT, others = STR_INIT;
-	const struct doctor_gpu *worst = NULL;
+	const struct doctor_gpu *worst;
 
 	if (!doctor_has_gpus(f, r))
 		return;
-	for (size_t i = 0; i < f->inventory.n; i++) {
-		const struct doctor_gpu *g = &f->driver->gpus[i];
-
-		if (doctor_counts(f, i) && g->has_memory &&
-		    (!worst || g->free_bytes < worst->free_bytes))
-			worst = g;
-	}
+	worst = find_fullest(f);
 	if (doctor_list_gpus(f, memory_is_unknown, &list) || !worst) {
 		doctor_say(r, DOCTOR_UNKNOWN, "the driver does not tell the memory of %s",
-			   str_c(&list));
+			   list.len ? str_c(&list) : "any GPU");
 		return;
 	}
-	doctor_value(r, "at least %.1f of %.1f GiB free", gib(worst->free_bytes),
-		     gib(worst->total_bytes));
-	if (doctor_list_gpus(f, is_full, &list) == 0)
+	doctor_value(r, "at least %.1f of %.1f GiB", gib(worst->details.memory_free_bytes.value),
+		     gib((int64_t)worst->device.memory_bytes));
+	if (doctor_list_gpus(f, is_full, NULL) == 0)
 		return;
 	list_free(f, &others);
 	doctor_say(r, f->chosen ? DOCTOR_ERROR : DOCTOR_WARNING,
-		   "GPU %d has %.1f of %.1f GiB in use; free now: %s", worst->device.index,
-		   gib(worst->total_bytes - worst->free_bytes), gib(worst->total_bytes),
-		   others.len ? str_c(&others) : "none");
+		   "GPU %d has %.1f of %.1f GiB in use; free now: %s%s", worst->device.index,
+		   gib(worst->details.memory_used_bytes.value),
+		   gib((int64_t)worst->device.memory_bytes), others.len ? "GPU " : "none",
+		   str_c(&others));
 }
 
 static bool is_on_chosen(const struct doctor_facts *f, const struct gpu_process *p)
@@ -208,7 +224,7 @@ static void add_user(const struct doctor_named_process *u, struct str *s)
 		str_addf(s, " (%s%s%s)", u->name, u->user[0] ? ", " : "", u->user);
 	str_addf(s, " on GPU %d", u->process->gpu_index);
 	if (u->process->memory_bytes)
-		str_addf(s, " with %.1f GiB", gib(u->process->memory_bytes));
+		str_addf(s, " with %.1f GiB", gib((int64_t)u->process->memory_bytes));
 }
 
 static void check_processes(const struct doctor_facts *f, struct doctor_result *r)
@@ -276,7 +292,7 @@ static void check_peers(const struct doctor_facts *f, struct doctor_result *r)
 		doctor_say(r, DOCTOR_UNKNOWN, "the driver does not tell it for %zu of %zu pairs",
 			   unknown, pairs);
 	} else {
-		doctor_value(r, "all %zu pairs", pairs);
+		doctor_value(r, "yes");
 	}
 }
 
@@ -306,18 +322,19 @@ static void check_models(const struct doctor_facts *f, struct doctor_result *r)
 			return;
 		}
 	}
+	doctor_value(r, "yes");
 	if (n < 2)
 		doctor_say(r, DOCTOR_NOT_APPLICABLE, "needs two GPUs");
 }
 
 static bool persistence_is_off(const struct doctor_gpu *g)
 {
-	return g->persistence == 0;
+	return g->details.persistence.told && !g->details.persistence.value;
 }
 
 static bool persistence_is_on(const struct doctor_gpu *g)
 {
-	return g->persistence > 0;
+	return g->details.persistence.value != 0;
 }
 
 static void check_persistence(const struct doctor_facts *f, struct doctor_result *r)
@@ -369,7 +386,9 @@ static void check_clocks(const struct doctor_facts *f, struct doctor_result *r)
 
 		if (!doctor_counts(f, i) || !is_throttled(g))
 			continue;
-		doctor_value(r, "GPU %zu at %d °C", i, g->temperature_c);
+		if (g->details.temperature_c.told)
+			doctor_value(r, "GPU %zu at %ld °C", i,
+				     (long)g->details.temperature_c.value);
 		doctor_say(r, DOCTOR_WARNING, "the clocks of GPU %zu are held back: %s", i,
 			   throttle_text(g->reasons));
 		doctor_fix(r,

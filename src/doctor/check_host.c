@@ -45,7 +45,7 @@ static void check_shm(const struct doctor_facts *f, struct doctor_result *r)
 
 static void check_memlock(const struct doctor_facts *f, struct doctor_result *r)
 {
-	enum { ENOUGH_MIB = 64 };
+	enum { ENOUGH_MIB = 8 }; /* what Linux gives since 5.16; it was 64 KiB before */
 	int64_t mib = f->limits.memlock_bytes >> 20;
 
 	if (f->limits.memlock_bytes < 0) {

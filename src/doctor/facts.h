@@ -11,6 +11,7 @@
 #define LEM_DOCTOR_FACTS_H
 
 #include "gpu/cdi.h"
+#include "gpu/details.h"
 #include "gpu/inventory.h"
 #include "gpu/place.h"
 #include "gpu/processes.h"
@@ -34,17 +35,12 @@ enum doctor_answer {
 struct doctor_gpu {
 	struct gpu_device device;
 	struct gpu_mig migs[DOCTOR_MIGS]; /* device.migs points here */
-	bool has_memory;
-	uint64_t free_bytes, total_bytes;
-	int persistence; /* 1 on, 0 off, -1 unknown */
+	int trouble; /* NVML_GPU_LOST or NVML_RESET_REQUIRED, said by any call; else 0 */
+	struct gpu_details details;
 	bool has_reasons;
-	unsigned long long reasons;                    /* NVML_REASON_* */
-	int temperature_c;                             /* -1 unknown */
-	int fabric_state;                              /* NVML_FABRIC_*, -1 unknown */
-	int fabric_status;                             /* NVML return of the fabric's setup */
-	bool rows_pending, rows_failed, pages_pending; /* memory repairs that wait for a reset */
-	int energy_status;                             /* NVML return of the energy counter */
-	int power_status;                              /* and of the power reading */
+	unsigned long long reasons; /* NVML_REASON_* */
+	int energy_status;          /* NVML return of the energy counter */
+	int power_status;           /* and of the power reading */
 };
 
 /* In shared memory: filled by a child process. */
@@ -56,7 +52,7 @@ struct doctor_driver {
 	struct lem_error error;
 	char version[NVML_VERSION_SIZE];
 	int cuda_version; /* 13000; 0 unknown */
-	size_t n_gpus;
+	size_t n_gpus;    /* the first so many; a machine with more is not known */
 	struct doctor_gpu gpus[DOCTOR_GPUS];
 	uint8_t p2p[DOCTOR_GPUS][DOCTOR_GPUS]; /* NVML_P2P_*, DOCTOR_P2P_UNKNOWN */
 	bool has_processes;

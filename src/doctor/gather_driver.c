@@ -2,6 +2,7 @@
 #include <dirent.h>
 
 #include "doctor/facts.h"
+#include "gpu/links.h"
 #include "sys/fs.h"
 
 static void asking(struct doctor_driver *d, const char *fmt, ...) _printf_(2, 3);
@@ -17,32 +18,12 @@ static void asking(struct doctor_driver *d, const char *fmt, ...)
 
 /* ---- in the child ---- */
 
-static void read_health(const struct nvml *n, nvml_device dev, struct doctor_gpu *g)
+/* Was the call good? Takes a note when it says that the GPU is gone. */
+static bool good(struct doctor_gpu *g, int status)
 {
-	unsigned correctable, uncorrectable, pending = 0, failed = 0;
-	int retired = 0;
-
-	if (n->remapped_rows && n->remapped_rows(dev, &correctable, &uncorrectable, &pending,
-						 &failed) == NVML_SUCCESS) {
-		g->rows_pending = pending != 0;
-		g->rows_failed = failed != 0;
-	}
-	if (n->retired_pending && n->retired_pending(dev, &retired) == NVML_SUCCESS)
-		g->pages_pending = retired != 0;
-}
-
-static void read_fabric(const struct nvml *n, nvml_device dev, struct doctor_gpu *g)
-{
-	struct nvml_fabric_info info = {0};
-	struct nvml_fabric_info_v2 v2 = {.version = NVML_FABRIC_INFO_V2};
-
-	if (n->fabric_info_v && n->fabric_info_v(dev, &v2) == NVML_SUCCESS) {
-		g->fabric_state = v2.state;
-		g->fabric_status = v2.status;
-	} else if (n->fabric_info && n->fabric_info(dev, &info) == NVML_SUCCESS) {
-		g->fabric_state = info.state;
-		g->fabric_status = info.status;
-	}
+	if (status == NVML_GPU_LOST || status == NVML_RESET_REQUIRED)
+		g->trouble = status;
+	return status == NVML_SUCCESS;
 }
 
 static void read_energy(const struct nvml *n, nvml_device dev, struct doctor_gpu *g)
@@ -51,39 +32,33 @@ static void read_energy(const struct nvml *n, nvml_device dev, struct doctor_gpu
 	unsigned mw;
 
 	g->energy_status = n->total_energy ? n->total_energy(dev, &mj) : NVML_FUNCTION_NOT_FOUND;
+	(void)good(g, g->energy_status);
 	g->power_status = n->power_usage ? n->power_usage(dev, &mw) : NVML_FUNCTION_NOT_FOUND;
-}
-
-static void read_state(const struct nvml *n, nvml_device dev, struct doctor_gpu *g)
-{
-	struct nvml_memory m;
-	unsigned celsius;
-	int on;
-
-	if (n->memory_info && n->memory_info(dev, &m) == NVML_SUCCESS) {
-		g->has_memory = true;
-		g->free_bytes = m.free_bytes;
-		g->total_bytes = m.total_bytes;
-	}
-	if (n->persistence_mode && n->persistence_mode(dev, &on) == NVML_SUCCESS)
-		g->persistence = on;
-	if (n->temperature && n->temperature(dev, NVML_TEMPERATURE_GPU, &celsius) == NVML_SUCCESS)
-		g->temperature_c = (int)celsius;
-	g->has_reasons = n->clock_reasons && n->clock_reasons(dev, &g->reasons) == NVML_SUCCESS;
 }
 
 static void read_gpu(const struct nvml *n, struct doctor_driver *d, struct doctor_gpu *g)
 {
+	struct nvml_memory m;
 	nvml_device dev;
 
 	asking(d, "the state of GPU %d", g->device.index);
 	if (n->device_by_index((unsigned)g->device.index, &dev) != NVML_SUCCESS)
 		return;
-	read_state(n, dev, g);
-	read_health(n, dev, g);
-	read_fabric(n, dev, g);
+	if (n->memory_info)
+		(void)good(g, n->memory_info(dev, &m)); /* for what it says of a lost GPU */
+	g->has_reasons = n->clock_reasons && good(g, n->clock_reasons(dev, &g->reasons));
 	asking(d, "the energy counter of GPU %d", g->device.index);
 	read_energy(n, dev, g);
+}
+
+static void read_details(const struct nvml *n, struct doctor_driver *d)
+{
+	struct gpu_details all[DOCTOR_GPUS];
+
+	asking(d, "the details of its GPUs");
+	gpu_details_read(n, d->n_gpus, all);
+	for (size_t i = 0; i < d->n_gpus; i++)
+		d->gpus[i].details = all[i];
 }
 
 /* From the inventory's own memory into what both processes see. */
@@ -91,9 +66,6 @@ static void take_device(const struct gpu_device *from, struct doctor_gpu *g)
 {
 	*g = (struct doctor_gpu){
 		.device = *from,
-		.persistence = -1,
-		.temperature_c = -1,
-		.fabric_state = -1,
 		.energy_status = NVML_UNINITIALIZED,
 		.power_status = NVML_UNINITIALIZED,
 	};
@@ -105,21 +77,18 @@ static void take_device(const struct gpu_device *from, struct doctor_gpu *g)
 
 static void read_pairs(const struct nvml *n, struct doctor_driver *d)
 {
-	nvml_device at[DOCTOR_GPUS];
-	bool has[DOCTOR_GPUS];
+	_cleanup_gpu_links_ struct gpu_links links = {0};
 
 	memset(d->p2p, DOCTOR_P2P_UNKNOWN, sizeof(d->p2p));
 	asking(d, "which GPUs reach each other");
-	for (size_t i = 0; i < d->n_gpus; i++)
-		has[i] = n->device_by_index((unsigned)i, &at[i]) == NVML_SUCCESS;
-	for (size_t i = 0; n->p2p_status && i < d->n_gpus; i++)
-		for (size_t k = 0; k < d->n_gpus; k++) {
-			int status = NVML_P2P_UNKNOWN;
+	if (d->n_gpus < 2 || gpu_links_read(n, &links, NULL) < 0)
+		return;
+	for (size_t i = 0; i < MIN(d->n_gpus, links.n); i++)
+		for (size_t k = 0; k < MIN(d->n_gpus, links.n); k++) {
+			const struct gpu_link *l = gpu_link_between(&links, i, k);
 
-			if (i != k && has[i] && has[k] &&
-			    n->p2p_status(at[i], at[k], NVML_P2P_CAPS_READ, &status) ==
-				    NVML_SUCCESS)
-				d->p2p[i][k] = (uint8_t)status;
+			if (i != k && l->peer_read.told)
+				d->p2p[i][k] = (uint8_t)l->peer_read.value;
 		}
 }
 
@@ -136,6 +105,7 @@ static void ask(void *arg)
 	struct doctor_driver *d = arg;
 	struct gpu_inventory inv = {0};
 	struct nvml *n = NULL;
+	struct gpu_fact cuda;
 
 	asking(d, "to be opened");
 	if (nvml_open(&n, &d->error) < 0) {
@@ -145,8 +115,8 @@ static void ask(void *arg)
 		return;
 	}
 	lem_strlcpy(d->version, n->driver_version, sizeof(d->version));
-	if (!n->cuda_driver_version || n->cuda_driver_version(&d->cuda_version) != NVML_SUCCESS)
-		d->cuda_version = 0;
+	cuda = gpu_cuda_driver_version(n);
+	d->cuda_version = cuda.told ? (int)cuda.value : 0;
 	asking(d, "for its GPUs");
 	if (gpu_inventory_from(n, &inv, &d->error) < 0)
 		return;
@@ -156,6 +126,7 @@ static void ask(void *arg)
 	d->opened = true;
 	for (size_t i = 0; i < d->n_gpus; i++)
 		read_gpu(n, d, &d->gpus[i]);
+	read_details(n, d);
 	read_pairs(n, d);
 	read_processes(n, d);
 	asking(d, "to be closed");

@@ -94,11 +94,20 @@ size_t doctor_list_gpus(const struct doctor_facts *f, bool (*is_in)(const struct
 			struct str *s)
 {
 	_cleanup_str_ struct str numbers = STR_INIT;
-	size_t n = 0;
+	size_t n = 0, run;
 
-	for (size_t i = 0; i < f->inventory.n; i++)
-		if (doctor_counts(f, i) && is_in(&f->driver->gpus[i]))
-			str_addf(&numbers, "%s%zu", n++ ? ", " : "", i);
+	for (size_t i = 0; i < f->inventory.n; i += MAX(run, (size_t)1)) {
+		for (run = 0; i + run < f->inventory.n && doctor_counts(f, i + run) &&
+			      is_in(&f->driver->gpus[i + run]);)
+			run++;
+		if (run > 2)
+			str_addf(&numbers, "%s%zu to %zu", n ? ", " : "", i, i + run - 1);
+		else if (run)
+			str_addf(&numbers, "%s%zu", n ? ", " : "", i);
+		if (run == 2)
+			str_addf(&numbers, ", %zu", i + 1);
+		n += run;
+	}
 	if (s && n)
 		str_addf(s, "GPU%s %s", n > 1 ? "s" : "", str_c(&numbers));
 	return n;

@@ -236,14 +236,15 @@ static void add_result(const struct doctor_result *r, const struct doctor_style 
 	}
 }
 
-/* How many results of one group from i on say that they mean nothing here, all for the same
- * reason. */
+/* How many results of one group from i on say nothing, all for the same reason. */
 static size_t count_alike(const struct doctor_report *r, size_t i)
 {
 	const struct doctor_result *first = &r->at[i];
 	size_t n = 0;
 
-	while (i + n < r->n && r->at[i + n].status == DOCTOR_NOT_APPLICABLE &&
+	if (first->status != DOCTOR_NOT_APPLICABLE && first->status != DOCTOR_UNKNOWN)
+		return 0;
+	while (i + n < r->n && r->at[i + n].status == first->status &&
 	       str_eq(r->at[i + n].group, first->group) &&
 	       str_eq(r->at[i + n].message, first->message))
 		n++;
