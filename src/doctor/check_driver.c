@@ -91,6 +91,11 @@ static const char *what_is_lost(const struct doctor_gpu *g)
 						 : "memory repairs wait for a reset";
 }
 
+static bool was_not_asked(const struct doctor_gpu *g)
+{
+	return !g->asked && !g->device.problem[0];
+}
+
 static void check_lost(const struct doctor_facts *f, struct doctor_result *r)
 {
 	_cleanup_str_ struct str list = STR_INIT;
@@ -105,8 +110,12 @@ static void check_lost(const struct doctor_facts *f, struct doctor_result *r)
 	if (!doctor_has_gpus(f, r))
 		return;
 	doctor_value(r, "none");
-	if (doctor_list_gpus(f, is_lost, &list) == 0)
+	if (doctor_list_gpus(f, is_lost, &list) == 0) {
+		if (doctor_list_gpus(f, was_not_asked, &list))
+			doctor_say(r, DOCTOR_UNKNOWN, "the driver did not tell of %s",
+				   str_c(&list));
 		return;
+	}
 	while (!is_lost(&d->gpus[first]) || !doctor_counts(f, first))
 		first++;
 	doctor_value(r, "%s", str_c(&list));

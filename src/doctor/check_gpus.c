@@ -129,16 +129,13 @@ static void check_fabric(const struct doctor_facts *f, struct doctor_result *r)
 		doctor_value(r, "not up: %s", str_c(&list));
 		doctor_say(r, DOCTOR_ERROR,
 			   "the links between the GPUs are not set up, so CUDA answers 802 (system "
-			   "not yet "
-			   "initialized)");
-		if (*f->driver->version)
-			doctor_fix(r,
-				   "sudo systemctl enable --now nvidia-fabricmanager (its version "
-				   "must be "
-				   "exactly %s)",
-				   f->driver->version);
+			   "not "
+			   "yet initialized); nvidia-fabricmanager must run, in version %s exactly",
+			   f->driver->version);
 	} else if (doctor_list_gpus(f, has_fabric, &list)) {
 		doctor_value(r, "up");
+	} else if (f->driver->answer == ANSWER_TIMED_OUT) {
+		doctor_say(r, DOCTOR_UNKNOWN, "the driver did not answer");
 	} else if (f->nvswitch) {
 		doctor_say(r, DOCTOR_UNKNOWN,
 			   "this machine has NVSwitch, but the driver does not tell whether the "
@@ -160,14 +157,19 @@ static bool memory_is_unknown(const struct doctor_gpu *g)
 	return !g->details.memory_used_bytes.told && !g->device.problem[0];
 }
 
+static bool is_free(const struct doctor_gpu *g)
+{
+	return g->details.memory_used_bytes.told && !is_full(g) && !g->device.problem[0];
+}
+
+/* Of all GPUs, chosen or not: "GPUs 3, 4", or "none". */
 static void list_free(const struct doctor_facts *f, struct str *s)
 {
-	for (size_t i = 0; i < f->inventory.n; i++) {
-		const struct doctor_gpu *g = &f->driver->gpus[i];
+	struct doctor_facts all = *f;
 
-		if (!memory_is_unknown(g) && !is_full(g) && !g->device.problem[0])
-			str_addf(s, "%s%zu", s->len ? ", " : "", i);
-	}
+	all.chosen = false;
+	if (doctor_list_gpus(&all, is_free, s) == 0)
+		str_add(s, "none");
 }
 
 /* The GPU with the least free memory; NULL: none is known. */
@@ -206,10 +208,9 @@ static void check_memory(const struct doctor_facts *f, struct doctor_result *r)
 		return;
 	list_free(f, &others);
 	doctor_say(r, f->chosen ? DOCTOR_ERROR : DOCTOR_WARNING,
-		   "GPU %d has %.1f of %.1f GiB in use; free now: %s%s", worst->device.index,
+		   "GPU %d has %.1f of %.1f GiB in use; free now: %s", worst->device.index,
 		   gib(worst->details.memory_used_bytes.value),
-		   gib((int64_t)worst->device.memory_bytes), others.len ? "GPU " : "none",
-		   str_c(&others));
+		   gib((int64_t)worst->device.memory_bytes), str_c(&others));
 }
 
 static bool is_on_chosen(const struct doctor_facts *f, const struct gpu_process *p)
@@ -347,8 +348,7 @@ static void check_persistence(const struct doctor_facts *f, struct doctor_result
 			r, DOCTOR_WARNING,
 			"without a user the driver lets go of the GPUs: the energy counter starts "
 			"again and the first call takes seconds");
-		doctor_fix(r, "sudo nvidia-smi -pm 1 (or: sudo systemctl enable --now "
-			      "nvidia-persistenced)");
+		doctor_fix(r, "sudo nvidia-smi -pm 1");
 	} else if (doctor_list_gpus(f, persistence_is_on, NULL)) {
 		doctor_value(r, "on");
 	} else {

@@ -35,6 +35,7 @@ enum doctor_answer {
 struct doctor_gpu {
 	struct gpu_device device;
 	struct gpu_mig migs[DOCTOR_MIGS]; /* device.migs points here */
+	bool asked;                       /* for its state, and it answered */
 	int trouble; /* NVML_GPU_LOST or NVML_RESET_REQUIRED, said by any call; else 0 */
 	struct gpu_details details;
 	bool has_reasons;

@@ -47,6 +47,7 @@ static void read_gpu(const struct nvml *n, struct doctor_driver *d, struct docto
 	if (n->memory_info)
 		(void)good(g, n->memory_info(dev, &m)); /* for what it says of a lost GPU */
 	g->has_reasons = n->clock_reasons && good(g, n->clock_reasons(dev, &g->reasons));
+	g->asked = true;
 	asking(d, "the energy counter of GPU %d", g->device.index);
 	read_energy(n, dev, g);
 }
@@ -124,11 +125,11 @@ static void ask(void *arg)
 	for (size_t i = 0; i < d->n_gpus; i++)
 		take_device(&inv.gpus[i], &d->gpus[i]);
 	d->opened = true;
-	for (size_t i = 0; i < d->n_gpus; i++)
-		read_gpu(n, d, &d->gpus[i]);
 	read_details(n, d);
 	read_pairs(n, d);
 	read_processes(n, d);
+	for (size_t i = 0; i < d->n_gpus; i++)
+		read_gpu(n, d, &d->gpus[i]);
 	asking(d, "to be closed");
 	gpu_inventory_release(&inv);
 	nvml_close(n);
