@@ -5,6 +5,7 @@
 
 #include "cli/cli.h"
 #include "cli/commands.h"
+#include "cli/dry_run.h"
 #include "cli/progress.h"
 #include "config/load.h"
 #include "report/report.h"
@@ -31,8 +32,7 @@ static const char usage[] =
 	"  --seed N                random_seed\n"
 	"  --streaming, --no-streaming\n"
 	"  -o, --results-dir DIR   where results are stored\n"
-	"  --dry-run               check everything that can be checked without starting, then "
-	"stop\n"
+	"  --dry-run               show what would be started and on which GPUs; start nothing\n"
 	"  --json                  the result document on stdout\n"
 	"  -q, --quiet             no progress, no report\n"
 	"\n"
@@ -325,8 +325,7 @@ static int load_and_run(struct invocation *in)
 	if (!config_ok(c)) {
 		rc = CLI_REFUSED;
 	} else if (in->dry_run) {
-		fprintf(stderr, "lem: the configuration is good; nothing was started\n");
-		rc = CLI_OK;
+		rc = dry_run(config_experiment(c), in->json);
 	} else {
 		rc = run_it(in, c);
 	}

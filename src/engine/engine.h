@@ -34,6 +34,8 @@ struct engine_ops {
 		      struct lem_error *err);
 	/* How results name the way of working: "offline/static", … Static string. */
 	const char *(*mode)(const struct experiment *exp);
+	/* On a host it is started from its image; false: its worker lies beside lem. */
+	bool needs_container;
 };
 
 /* NULL when this version cannot start that engine. */

@@ -71,28 +71,14 @@ static const char *plain_text(const char *json, struct arena *a)
 	return text;
 }
 
-/* The config's own variables come first, so that lem's routing variables stand last and win. */
+/* The config's own variables; what routes the GPUs is added after them (src/run). */
 static const char *const *environment(const struct engine_request *req, struct arena *a)
 {
 	const struct kv_list *user = &req->exp->env;
-	const char **env = arena_array(a, user->n + 3, sizeof(*env));
-	size_t n = 0;
+	const char **env = arena_array(a, user->n + 1, sizeof(*env));
 
 	for (size_t i = 0; i < user->n; i++)
-		env[n++] =
-			arena_printf(a, "%s=%s", user->at[i].key, plain_text(user->at[i].json, a));
-	if (req->binding->n == 0) {
-		env[n++] = "CUDA_VISIBLE_DEVICES="; /* CPU only: a CUDA build of the library must
-						       see none */
-		return env;
-	}
-	_cleanup_str_ struct str ids = STR_INIT;
-
-	for (size_t i = 0; i < req->binding->n; i++)
-		str_addf(&ids, "%s%d",
-			 i ? "," : "CUDA_VISIBLE_DEVICES=", req->binding->gpus[i].index);
-	env[n++] = arena_strdup(a, str_c(&ids));
-	env[n++] = "CUDA_DEVICE_ORDER=PCI_BUS_ID";
+		env[i] = arena_printf(a, "%s=%s", user->at[i].key, plain_text(user->at[i].json, a));
 	return env;
 }
 

@@ -43,6 +43,14 @@ static bool is_uuid_text(const char *s)
 	       strlen(s) <= 36;
 }
 
+/* Drivers before R470 wrote MIG-GPU-UUID/GI/CI; since then MIG-UUID. */
+static bool is_mig_text(const char *s)
+{
+	if (!str_starts(s, "GPU-"))
+		return is_uuid_text(s);
+	return s[strspn(s, "GPU0123456789abcdefABCDEF-/")] == '\0' && count_hex(s) >= MIN_UUID_HEX;
+}
+
 /* One hexadecimal number of 1 to max digits, ended by `end`. Steps over the end. */
 static bool take_hex(const char **s, size_t max, char end, unsigned *ret)
 {
@@ -81,7 +89,8 @@ static bool parse_forms(const char *text, struct gpu_id *id)
 	}
 	if (str_starts(text, "MIG-")) {
 		id->kind = GPU_ID_MIG;
-		return lem_strlcpy(id->text, text, sizeof(id->text)) < sizeof(id->text);
+		return is_mig_text(text + 4) &&
+		       lem_strlcpy(id->text, text, sizeof(id->text)) < sizeof(id->text);
 	}
 	if (str_starts(text, "GPU-")) {
 		id->kind = GPU_ID_UUID;
@@ -107,11 +116,20 @@ int gpu_id_parse(const char *text, struct gpu_id *ret, struct lem_error *err)
 	return 0;
 }
 
-/* The GPUs that this shell may use, in its own order: indices into the inventory. */
-struct allowed {
-	size_t *at;
-	size_t n;
+/* A card, or an instance of one that is split. */
+struct target {
+	size_t card; /* position in the inventory */
+	int mig;     /* position among the card's instances; -1: the whole card */
 };
+
+/* What this shell may use, in its own order. */
+struct allowed {
+	struct target *at;
+	size_t n;
+	bool outside; /* the rest of the machine too, by name */
+};
+
+enum { FOUND_NONE = -1, FOUND_SEVERAL = -2 };
 
 static bool same_pci(const char *a, const char *b)
 {
@@ -120,30 +138,61 @@ static bool same_pci(const char *a, const char *b)
 	return parse_pci(a, x, sizeof(x)) && parse_pci(b, y, sizeof(y)) && strcmp(x, y) == 0;
 }
 
-/* Position in the inventory of a UUID prefix or PCI id; -1 none, -2 several. */
-static int find_named(const struct gpu_inventory *inv, const struct gpu_id *id)
+static bool fits(const char *uuid, const struct gpu_id *id)
 {
-	int found = -1;
+	return *uuid && strncasecmp(uuid, id->text, strlen(id->text)) == 0;
+}
 
+/* 0, or FOUND_NONE or FOUND_SEVERAL. */
+static int find_mig(const struct gpu_inventory *inv, const struct gpu_id *id, struct target *ret)
+{
+	int r = FOUND_NONE;
+
+	for (size_t i = 0; i < inv->n; i++)
+		for (size_t k = 0; k < inv->gpus[i].n_migs; k++) {
+			if (!fits(inv->gpus[i].migs[k].uuid, id))
+				continue;
+			if (r == 0)
+				return FOUND_SEVERAL;
+			*ret = (struct target){i, (int)k};
+			r = 0;
+		}
+	return r;
+}
+
+/* A UUID or the beginning of one, or a PCI bus id. As find_mig. */
+static int find_named(const struct gpu_inventory *inv, const struct gpu_id *id, struct target *ret)
+{
+	int r = FOUND_NONE;
+
+	if (id->kind == GPU_ID_MIG)
+		return find_mig(inv, id, ret);
 	for (size_t i = 0; i < inv->n; i++) {
 		const struct gpu_device *g = &inv->gpus[i];
-		bool hit = id->kind == GPU_ID_PCI ? same_pci(g->pci_bus_id, id->text)
-						  : *g->uuid && strncasecmp(g->uuid, id->text,
-									    strlen(id->text)) == 0;
 
-		if (hit && found >= 0)
-			return -2;
-		if (hit)
-			found = (int)i;
+		if (id->kind == GPU_ID_PCI ? !same_pci(g->pci_bus_id, id->text)
+					   : !fits(g->uuid, id))
+			continue;
+		if (r == 0)
+			return FOUND_SEVERAL;
+		*ret = (struct target){i, -1};
+		r = 0;
 	}
-	return found;
+	return r;
+}
+
+static const char *uuid_of(const struct gpu_inventory *inv, const struct target *t)
+{
+	const struct gpu_device *g = &inv->gpus[t->card];
+
+	return t->mig < 0 ? g->uuid : g->migs[t->mig].uuid;
 }
 
 /* "0 = GPU-1a2b3c4d, 1 = …", as the config's indices count. */
 static void list_allowed(const struct gpu_inventory *inv, const struct allowed *a, struct str *out)
 {
 	for (size_t i = 0; i < a->n && i < 16; i++)
-		str_addf(out, "%s%zu = %.12s", i ? ", " : "", i, inv->gpus[a->at[i]].uuid);
+		str_addf(out, "%s%zu = %.12s", i ? ", " : "", i, uuid_of(inv, &a->at[i]));
 	if (a->n > 16)
 		str_add(out, ", …");
 }
@@ -162,12 +211,13 @@ static int fail_absent(const struct gpu_inventory *inv, const struct allowed *a,
 	return lem_error_fix(err, "use one of: %s", str_c(&s));
 }
 
-static bool is_allowed(const struct allowed *a, size_t v)
+/* A whole card is there with every instance of it. */
+static bool is_allowed(const struct allowed *a, const struct target *t)
 {
 	for (size_t i = 0; i < a->n; i++)
-		if (a->at[i] == v)
+		if (a->at[i].card == t->card && (a->at[i].mig < 0 || a->at[i].mig == t->mig))
 			return true;
-	return false;
+	return a->outside;
 }
 
 static int fail_outside(const struct gpu_inventory *inv, const struct allowed *a, const char *item,
@@ -181,112 +231,162 @@ static int fail_outside(const struct gpu_inventory *inv, const struct allowed *a
 	return lem_error_fix(err, "use one of: %s; or unset CUDA_VISIBLE_DEVICES", str_c(&s));
 }
 
-static int check_usable(const struct gpu_device *g, const char *item, struct lem_error *err)
+/* A GPU that is split cannot be had as a whole; its instances can, one at a time. */
+static int fail_split(const struct gpu_device *g, const char *item, struct lem_error *err)
 {
+	_cleanup_str_ struct str s = STR_INIT;
+
+	for (size_t i = 0; i < g->n_migs && i < 4; i++)
+		str_addf(&s, "%s%s", i ? ", " : "", g->migs[i].uuid);
+	if (g->n_migs > 4)
+		str_addf(&s, " and %zu more ('lem gpus' lists them)", g->n_migs - 4);
+	(void)lem_fail(err, LEM_E_REFUSED, "R08: GPU %d (gpus: %.80s) is split by MIG", g->index,
+		       item);
+	(void)lem_error_why(err,
+			    "a process can use one instance of it at most, and power and energy "
+			    "exist only for the whole card");
+	if (g->n_migs == 0)
+		return lem_error_fix(err,
+				     "use another GPU, or switch MIG off: nvidia-smi -i %d -mig 0",
+				     g->index);
+	return lem_error_fix(err,
+			     "name one instance: %s; or switch MIG off: nvidia-smi -i %d -mig 0",
+			     str_c(&s), g->index);
+}
+
+static int check_usable(const struct gpu_inventory *inv, const struct target *t, const char *item,
+			struct lem_error *err)
+{
+	const struct gpu_device *g = &inv->gpus[t->card];
+
 	if (*g->problem) {
 		(void)lem_fail(err, LEM_E_REFUSED, "GPU %d (gpus: %.80s) cannot be used: %s",
 			       g->index, item, g->problem);
 		return *g->fix ? lem_error_fix(err, "%s", g->fix) : -LEM_E_REFUSED;
 	}
-	if (g->mig) {
-		(void)lem_fail(err, LEM_E_REFUSED, "GPU %d (gpus: %.80s) is split by MIG", g->index,
-			       item);
-		(void)lem_error_why(err,
-				    "power and energy exist only for the whole card, so the energy "
-				    "of one instance cannot be told");
-		return lem_error_fix(err,
-				     "use another GPU, or switch MIG off: nvidia-smi -i %d -mig 0",
-				     g->index);
+	return g->mig && t->mig < 0 ? fail_split(g, item, err) : 0;
+}
+
+static int fail_no_instance(const struct gpu_inventory *inv, const char *item,
+			    struct lem_error *err)
+{
+	_cleanup_str_ struct str s = STR_INIT;
+
+	for (size_t i = 0; i < inv->n; i++)
+		for (size_t k = 0; k < inv->gpus[i].n_migs && s.len < 240; k++)
+			str_addf(&s, "%s%s", s.len ? ", " : "", inv->gpus[i].migs[k].uuid);
+	(void)lem_fail(err, LEM_E_REFUSED, "gpus lists %.80s, but no GPU has such a MIG instance",
+		       item);
+	if (!s.len)
+		return lem_error_fix(err, "no GPU is split here; 'lem gpus' lists what there is");
+	return lem_error_fix(err, "use one of: %s", str_c(&s));
+}
+
+/* The target of an item, before it is asked whether it may be used. */
+static int find_item(const struct gpu_inventory *inv, const struct allowed *a,
+		     const struct gpu_id *id, struct target *ret)
+{
+	if (id->kind == GPU_ID_INDEX) {
+		if ((size_t)id->index >= a->n)
+			return FOUND_NONE;
+		*ret = a->at[id->index];
+		return 0;
 	}
-	return 0;
+	if (id->kind == GPU_ID_HOST_INDEX) {
+		*ret = (struct target){(size_t)id->index, -1};
+		return (size_t)id->index < inv->n ? 0 : FOUND_NONE;
+	}
+	return find_named(inv, id, ret);
 }
 
 static int resolve_one(const struct gpu_inventory *inv, const struct allowed *a, const char *item,
-		       size_t *ret, struct lem_error *err)
+		       struct target *ret, struct lem_error *err)
 {
 	struct gpu_id id;
-	int v, r = gpu_id_parse(item, &id, err);
+	int r = gpu_id_parse(item, &id, err);
 
 	if (r < 0)
 		return r;
-	if (id.kind == GPU_ID_MIG) {
-		(void)lem_fail(err, LEM_E_REFUSED, "%.80s is a MIG instance", item);
-		return lem_error_fix(err,
-				     "name a whole GPU: energy of one instance cannot be told");
-	}
-	if (id.kind == GPU_ID_INDEX)
-		v = (size_t)id.index < a->n ? (int)a->at[id.index] : -1;
-	else if (id.kind == GPU_ID_HOST_INDEX)
-		v = (size_t)id.index < inv->n ? id.index : -1;
-	else
-		v = find_named(inv, &id);
-	if (v == -2) {
+	r = find_item(inv, a, &id, ret);
+	if (r == FOUND_SEVERAL) {
 		(void)lem_fail(err, LEM_E_REFUSED, "%.80s fits more than one GPU", item);
 		return lem_error_fix(err, "write more digits of the UUID");
 	}
-	if (v < 0)
-		return fail_absent(inv, a, item, err);
-	if (!is_allowed(a, (size_t)v))
+	if (r < 0)
+		return id.kind == GPU_ID_MIG ? fail_no_instance(inv, item, err)
+					     : fail_absent(inv, a, item, err);
+	if (!is_allowed(a, ret))
 		return fail_outside(inv, a, item, err);
-	*ret = (size_t)v;
-	return check_usable(&inv->gpus[v], item, err);
+	return check_usable(inv, ret, item, err);
 }
 
 static int fail_cvd(const char *cvd, const char *item, const char *why, struct lem_error *err)
 {
-	(void)lem_fail(err, LEM_E_REFUSED, "CUDA_VISIBLE_DEVICES=\"%.120s\": item \"%.60s\" %s",
-		       cvd, item, why);
+	(void)lem_fail(err, LEM_E_REFUSED,
+		       "R05: CUDA_VISIBLE_DEVICES=\"%.120s\": item \"%.60s\" %s", cvd, item, why);
 	(void)lem_error_why(err, "CUDA would silently use only the GPUs before it, or none");
 	return lem_error_fix(err,
 			     "unset it, or write distinct indices (0,1) or distinct full UUIDs");
 }
 
+/* CUDA stops at the first item of another form than the first one. */
+enum cvd_form { CVD_INDEX, CVD_UUID };
+
 static int add_visible(const struct gpu_inventory *inv, const char *cvd, const char *item,
-		       bool *by_uuid, struct allowed *a, struct lem_error *err)
+		       enum cvd_form *form, struct allowed *a, struct lem_error *err)
 {
+	enum cvd_form own;
+	struct target t;
 	struct gpu_id id;
-	int v;
+	int r;
 
 	if (gpu_id_parse(item, &id, NULL) < 0 ||
-	    (id.kind != GPU_ID_INDEX && id.kind != GPU_ID_UUID))
+	    (id.kind != GPU_ID_INDEX && id.kind != GPU_ID_UUID && id.kind != GPU_ID_MIG))
 		return fail_cvd(cvd, item, "is not an index or a GPU UUID", err);
-	if (a->n && *by_uuid != (id.kind == GPU_ID_UUID))
+	own = id.kind == GPU_ID_INDEX ? CVD_INDEX : CVD_UUID;
+	if (a->n && *form != own)
 		return fail_cvd(cvd, item, "mixes indices and UUIDs", err);
-	*by_uuid = id.kind == GPU_ID_UUID;
-	v = *by_uuid ? find_named(inv, &id) : (size_t)id.index < inv->n ? id.index : -1;
-	if (v < 0)
+	*form = own;
+	if (own == CVD_INDEX) {
+		t = (struct target){(size_t)id.index, -1};
+		r = (size_t)id.index < inv->n ? 0 : FOUND_NONE;
+	} else {
+		r = find_named(inv, &id, &t);
+	}
+	if (r < 0)
 		return fail_cvd(cvd, item,
-				v == -2 ? "fits more than one GPU" : "is not on this machine", err);
-	if (is_allowed(a, (size_t)v))
-		return fail_cvd(cvd, item, "names a GPU twice", err);
-	a->at[a->n++] = (size_t)v;
+				r == FOUND_SEVERAL ? "fits more than one GPU"
+						   : "is not on this machine",
+				err);
+	for (size_t i = 0; i < a->n; i++)
+		if (a->at[i].card == t.card && a->at[i].mig == t.mig)
+			return fail_cvd(cvd, item, "names a GPU twice", err);
+	a->at[a->n++] = t;
 	return 0;
 }
 
-static int read_visible(const struct gpu_inventory *inv, const char *cvd, struct arena *arena,
-			struct allowed *a, struct lem_error *err)
+static size_t count_targets(const struct gpu_inventory *inv)
 {
-	bool by_uuid = false;
+	size_t n = inv->n;
 
-	a->at = arena_array(arena, inv->n + 1, sizeof(*a->at));
-	a->n = 0;
-	if (!cvd) {
-		while (a->n < inv->n) {
-			a->at[a->n] = a->n;
-			a->n++;
-		}
-		return 0;
-	}
-	if (!*cvd) {
-		(void)lem_fail(err, LEM_E_REFUSED,
-			       "CUDA_VISIBLE_DEVICES is empty: this shell may use no GPU");
-		return lem_error_fix(err, "unset it, or write gpus: [] to run on the CPU");
-	}
+	for (size_t i = 0; i < inv->n; i++)
+		n += inv->gpus[i].n_migs;
+	return n;
+}
+
+/* Items that are longer than any id are no ids. */
+static int read_items(const struct gpu_inventory *inv, const char *cvd, struct allowed *a,
+		      struct lem_error *err)
+{
+	enum cvd_form form = CVD_INDEX;
+
 	for (const char *p = cvd; p;) {
 		size_t n = strcspn(p, ",");
-		_cleanup_free_ char *item = lem_strndup(p, n);
-		int r = add_visible(inv, cvd, item, &by_uuid, a, err);
+		char item[128];
+		int r;
 
+		(void)snprintf(item, sizeof(item), "%.*s", (int)MIN(n, sizeof(item)), p);
+		r = add_visible(inv, cvd, item, &form, a, err);
 		if (r < 0)
 			return r;
 		p = p[n] ? p + n + 1 : NULL;
@@ -294,52 +394,90 @@ static int read_visible(const struct gpu_inventory *inv, const char *cvd, struct
 	return 0;
 }
 
-static void fill_ref(const struct gpu_device *g, const char *item, size_t position,
-		     struct gpu_ref *ref)
+static int read_visible(const struct gpu_inventory *inv, const char *cvd, struct arena *arena,
+			struct allowed *a, struct lem_error *err)
 {
+	a->at = arena_array(arena, count_targets(inv) + 1, sizeof(*a->at));
+	a->n = 0;
+	if (!cvd) {
+		for (; a->n < inv->n; a->n++)
+			a->at[a->n] = (struct target){a->n, -1};
+		return 0;
+	}
+	if (*cvd)
+		return read_items(inv, cvd, a, err);
+	if (a->outside)
+		return 0;
+	(void)lem_fail(err, LEM_E_REFUSED,
+		       "CUDA_VISIBLE_DEVICES is empty: this shell may use no GPU");
+	return lem_error_fix(err, "unset it, or write gpus: [] to run on the CPU");
+}
+
+static void fill_ref(const struct gpu_inventory *inv, const struct target *t, const char *item,
+		     size_t position, struct gpu_ref *ref)
+{
+	const struct gpu_device *g = &inv->gpus[t->card];
+	const struct gpu_mig *m = t->mig < 0 ? NULL : &g->migs[t->mig];
+
 	lem_strlcpy(ref->requested, item, sizeof(ref->requested));
-	lem_strlcpy(ref->uuid, g->uuid, sizeof(ref->uuid));
+	lem_strlcpy(ref->uuid, uuid_of(inv, t), sizeof(ref->uuid));
 	lem_strlcpy(ref->card_uuid, g->uuid, sizeof(ref->card_uuid));
 	lem_strlcpy(ref->pci_bus_id, g->pci_bus_id, sizeof(ref->pci_bus_id));
-	lem_strlcpy(ref->name, g->name, sizeof(ref->name));
+	lem_strlcpy(ref->name, m && *m->name ? m->name : g->name, sizeof(ref->name));
 	ref->index = g->index;
 	ref->container_index = (int)position;
-	ref->memory_bytes = g->memory_bytes;
+	ref->memory_bytes = m ? m->memory_bytes : g->memory_bytes;
+}
+
+static int fail_twice(const struct gpu_inventory *inv, const struct target *t, const char *first,
+		      const char *second, struct lem_error *err)
+{
+	(void)lem_fail(err, LEM_E_REFUSED, "R06: gpus lists GPU %d (%.12s) twice: %.80s and %.80s",
+		       inv->gpus[t->card].index, uuid_of(inv, t), first, second);
+	return lem_error_fix(err, "name each GPU once");
+}
+
+static int resolve_all(const struct gpu_inventory *inv, const char *const *items,
+		       const struct allowed *allowed, struct gpu_binding *b, struct lem_error *err)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		struct target t = {0, -1};
+		int r = resolve_one(inv, allowed, items[i], &t, err);
+
+		if (r < 0)
+			return r;
+		for (size_t k = 0; k < i; k++)
+			if (str_eq(b->gpus[k].uuid, uuid_of(inv, &t)))
+				return fail_twice(inv, &t, items[k], items[i], err);
+		fill_ref(inv, &t, items[i], i, &b->gpus[i]);
+	}
+	return 0;
+}
+
+int gpu_resolve_within(const struct gpu_inventory *inv, const char *const *items, size_t n,
+		       const char *cuda_visible_devices, bool outside, struct arena *a,
+		       struct gpu_binding *ret, struct lem_error *err)
+{
+	struct gpu_binding b = {.n = n};
+	struct allowed allowed = {.outside = outside};
+	int r = 0;
+
+	lem_strlcpy(b.path, n ? "process" : "none", sizeof(b.path));
+	if (n) { /* the CPU needs no allocation */
+		r = read_visible(inv, cuda_visible_devices, a, &allowed, err);
+		b.gpus = arena_array(a, n, sizeof(*b.gpus));
+	}
+	if (r >= 0)
+		r = resolve_all(inv, items, &allowed, &b, err);
+	if (r < 0)
+		return r;
+	*ret = b;
+	return 0;
 }
 
 int gpu_resolve(const struct gpu_inventory *inv, const char *const *items, size_t n,
 		const char *cuda_visible_devices, struct arena *a, struct gpu_binding *ret,
 		struct lem_error *err)
 {
-	struct gpu_binding b = {.n = n};
-	struct allowed allowed;
-	int r;
-
-	lem_strlcpy(b.path, n ? "process" : "none", sizeof(b.path));
-	if (n == 0) { /* the CPU needs no allocation */
-		*ret = b;
-		return 0;
-	}
-	r = read_visible(inv, cuda_visible_devices, a, &allowed, err);
-	if (r < 0)
-		return r;
-	b.gpus = arena_array(a, n, sizeof(*b.gpus));
-	for (size_t i = 0; i < n; i++) {
-		size_t v = 0;
-
-		r = resolve_one(inv, &allowed, items[i], &v, err);
-		if (r < 0)
-			return r;
-		for (size_t k = 0; k < i; k++) {
-			if (!str_eq(b.gpus[k].uuid, inv->gpus[v].uuid))
-				continue;
-			(void)lem_fail(err, LEM_E_REFUSED,
-				       "gpus lists GPU %d (%.12s) twice: %s and %s",
-				       inv->gpus[v].index, inv->gpus[v].uuid, items[k], items[i]);
-			return lem_error_fix(err, "name each GPU once");
-		}
-		fill_ref(&inv->gpus[v], items[i], i, &b.gpus[i]);
-	}
-	*ret = b;
-	return 0;
+	return gpu_resolve_within(inv, items, n, cuda_visible_devices, false, a, ret, err);
 }

@@ -4,8 +4,9 @@
  *
  *   V = the inventory (NVML order)
  *   A = V when CUDA_VISIBLE_DEVICES is unset, else its items resolved in V
- *   "2" is A[2]; "host:2" is V[2]; "GPU-…" (at least 8 hex digits, unique) and "0000:65:00.0" are
- *   looked up by name; all must be in A. Two items that mean the same GPU are an error.
+ *   "2" is A[2]; "host:2" is V[2]; "GPU-…" and "MIG-…" (at least 8 hex digits, unique) and
+ *   "0000:65:00.0" are looked up by name; all must be in A. Two items that mean the same GPU are an
+ * error.
  *
  * CUDA silently truncates CUDA_VISIBLE_DEVICES at the first item that it does not like; here any
  * such value is an error that says what CUDA would have done.
@@ -34,10 +35,15 @@ int gpu_id_parse(const char *text, struct gpu_id *ret, struct lem_error *err);
  * The binding's array and strings lie in `a`. container_index is the position in the config, which
  * is the ordinal under the CUDA_VISIBLE_DEVICES that a local process gets; a runner that maps
  * otherwise overwrites it. Errors: LEM_E_USAGE malformed, LEM_E_REFUSED absent, duplicate,
- * ambiguous, outside what this shell may use, MIG, or broken.
+ * ambiguous, outside what this shell may use, broken, or a whole GPU that is split by MIG. Of a MIG
+ * instance uuid, name and memory are its own; card_uuid is the card, whose energy is metered.
  */
 int gpu_resolve(const struct gpu_inventory *inv, const char *const *items, size_t n,
 		const char *cuda_visible_devices, struct arena *a, struct gpu_binding *ret,
 		struct lem_error *err);
+/* The same; `outside` lets items that name a GPU (not "2", which counts in A) lie outside A. */
+int gpu_resolve_within(const struct gpu_inventory *inv, const char *const *items, size_t n,
+		       const char *cuda_visible_devices, bool outside, struct arena *a,
+		       struct gpu_binding *ret, struct lem_error *err);
 
 #endif

@@ -1,6 +1,7 @@
 #include "gpu/inventory.h"
 
-enum { MAX_GPUS = 256 }; /* far above any host; bounds what a lying library can make us allocate */
+/* Far above any host; they bound what a lying library can make us allocate. */
+enum { MAX_GPUS = 256, MAX_MIGS = 64 };
 
 static void set_problem(struct gpu_device *g, int status)
 {
@@ -39,6 +40,41 @@ static void read_state(const struct nvml *nvml, nvml_device dev, struct gpu_devi
 		g->compute_mode = mode;
 }
 
+static bool read_mig(const struct nvml *nvml, nvml_device card, unsigned index, struct gpu_mig *m)
+{
+	struct nvml_memory memory;
+	nvml_device dev;
+	unsigned id;
+
+	*m = (struct gpu_mig){.gpu_instance = -1, .compute_instance = -1};
+	if (nvml->mig_by_index(card, index, &dev) != NVML_SUCCESS ||
+	    nvml->uuid(dev, m->uuid, sizeof(m->uuid)) != NVML_SUCCESS)
+		return false;
+	m->uuid[sizeof(m->uuid) - 1] = '\0';
+	if (!nvml->name || nvml->name(dev, m->name, sizeof(m->name)) != NVML_SUCCESS)
+		m->name[0] = '\0';
+	m->name[sizeof(m->name) - 1] = '\0';
+	if (nvml->memory_info && nvml->memory_info(dev, &memory) == NVML_SUCCESS)
+		m->memory_bytes = memory.total_bytes;
+	if (nvml->gpu_instance && nvml->gpu_instance(dev, &id) == NVML_SUCCESS)
+		m->gpu_instance = (int)id;
+	if (nvml->compute_instance && nvml->compute_instance(dev, &id) == NVML_SUCCESS)
+		m->compute_instance = (int)id;
+	return true;
+}
+
+static void read_migs(const struct nvml *nvml, nvml_device dev, struct gpu_device *g)
+{
+	unsigned max = 0;
+
+	if (!nvml->mig_max || !nvml->mig_by_index || nvml->mig_max(dev, &max) != NVML_SUCCESS)
+		return;
+	max = MIN(max, (unsigned)MAX_MIGS);
+	g->migs = lem_calloc(MAX(max, 1u), sizeof(*g->migs));
+	for (unsigned i = 0; i < max; i++)
+		g->n_migs += read_mig(nvml, dev, i, &g->migs[g->n_migs]) ? 1 : 0;
+}
+
 static void read_device(const struct nvml *nvml, unsigned index, struct gpu_device *g)
 {
 	nvml_device dev;
@@ -55,6 +91,8 @@ static void read_device(const struct nvml *nvml, unsigned index, struct gpu_devi
 	g->uuid[sizeof(g->uuid) - 1] = '\0';
 	read_identity(nvml, dev, g);
 	read_state(nvml, dev, g);
+	if (g->mig)
+		read_migs(nvml, dev, g);
 }
 
 int gpu_inventory_from(const struct nvml *nvml, struct gpu_inventory *ret, struct lem_error *err)
@@ -84,6 +122,8 @@ int gpu_inventory_read(struct gpu_inventory *ret, struct lem_error *err)
 
 void gpu_inventory_release(struct gpu_inventory *inv)
 {
+	for (size_t i = 0; i < inv->n; i++)
+		free(inv->gpus[i].migs);
 	free(inv->gpus);
 	*inv = (struct gpu_inventory){0};
 }

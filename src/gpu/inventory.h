@@ -7,6 +7,14 @@
 
 #include "gpu/nvml.h"
 
+/* A part of a card that is split by MIG. It has no power or energy of its own. */
+struct gpu_mig {
+	char uuid[NVML_UUID_SIZE];          /* "MIG-…" */
+	char name[NVML_NAME_SIZE];          /* "NVIDIA H100 80GB HBM3 MIG 1g.10gb"; "" unknown */
+	uint64_t memory_bytes;              /* 0 unknown */
+	int gpu_instance, compute_instance; /* -1 unknown */
+};
+
 struct gpu_device {
 	int index; /* NVML order; not the minor number, not CUDA's ordinal */
 	int minor; /* of /dev/nvidiaMINOR; -1 unknown */
@@ -16,6 +24,8 @@ struct gpu_device {
 	uint64_t memory_bytes;   /* 0 unknown */
 	uint32_t power_limit_mw; /* enforced; 0 unknown */
 	bool mig;                /* MIG is on: energy is the whole card's */
+	struct gpu_mig *migs;    /* malloc'ed; in the driver's order */
+	size_t n_migs;           /* 0 with `mig` on: none was made yet */
 	int compute_mode;        /* 0 default, 2 prohibited, 3 exclusive process; -1 unknown */
 	char problem[160];       /* why the device cannot be used; "" when it can */
 	char fix[160];

@@ -48,6 +48,29 @@ static const struct symbol symbols[] = {
 	       "nvmlDeviceGetCurrentClocksThrottleReasons"),
 	SYMBOL(utilization, false, "nvmlDeviceGetUtilizationRates"),
 	SYMBOL(memory_info, false, "nvmlDeviceGetMemoryInfo"),
+	/* v1 has another layout of nvmlProcessInfo_t: not used. */
+	SYMBOL(compute_processes, false, "nvmlDeviceGetComputeRunningProcesses_v3",
+	       "nvmlDeviceGetComputeRunningProcesses_v2"),
+	SYMBOL(graphics_processes, false, "nvmlDeviceGetGraphicsRunningProcesses_v3",
+	       "nvmlDeviceGetGraphicsRunningProcesses_v2"),
+	SYMBOL(mig_max, false, "nvmlDeviceGetMaxMigDeviceCount"),
+	SYMBOL(mig_by_index, false, "nvmlDeviceGetMigDeviceHandleByIndex"),
+	SYMBOL(gpu_instance, false, "nvmlDeviceGetGpuInstanceId"),
+	SYMBOL(compute_instance, false, "nvmlDeviceGetComputeInstanceId"),
+	SYMBOL(cuda_driver_version, false, "nvmlSystemGetCudaDriverVersion_v2",
+	       "nvmlSystemGetCudaDriverVersion"),
+	SYMBOL(compute_capability, false, "nvmlDeviceGetCudaComputeCapability"),
+	SYMBOL(persistence_mode, false, "nvmlDeviceGetPersistenceMode"),
+	SYMBOL(ecc_mode, false, "nvmlDeviceGetEccMode"),
+	SYMBOL(remapped_rows, false, "nvmlDeviceGetRemappedRows"),
+	SYMBOL(retired_pending, false, "nvmlDeviceGetRetiredPagesPendingStatus"),
+	SYMBOL(fabric_info, false, "nvmlDeviceGetGpuFabricInfo"),
+	SYMBOL(fabric_info_v, false, "nvmlDeviceGetGpuFabricInfoV"),
+	SYMBOL(p2p_status, false, "nvmlDeviceGetP2PStatus"),
+	SYMBOL(common_ancestor, false, "nvmlDeviceGetTopologyCommonAncestor"),
+	SYMBOL(nvlink_state, false, "nvmlDeviceGetNvLinkState"),
+	/* the first version may write a shorter nvmlPciInfo_t: not used */
+	SYMBOL(nvlink_remote, false, "nvmlDeviceGetNvLinkRemotePciInfo_v2"),
 };
 
 static const struct {
@@ -167,6 +190,29 @@ static int resolve(struct nvml *n, struct lem_error *err)
 	return 0;
 }
 
+/* Early drivers of the 535 branch wrote entries of 32 bytes in v3 (nvidia-ml-py 12.535.77 follows
+ * them, later ones went back to 24): there the older name is the one whose layout is certain. */
+static void avoid_odd_process_lists(struct nvml *n)
+{
+	static const struct {
+		size_t offset;
+		const char *name;
+	} older[] = {
+		{offsetof(struct nvml, compute_processes),
+		 "nvmlDeviceGetComputeRunningProcesses_v2"},
+		{offsetof(struct nvml, graphics_processes),
+		 "nvmlDeviceGetGraphicsRunningProcesses_v2"},
+	};
+
+	if (!str_starts(n->driver_version, "535."))
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(older); i++) {
+		void *f = dlsym(n->lib, older[i].name);
+
+		memcpy((char *)n + older[i].offset, &f, sizeof(f));
+	}
+}
+
 static int fail_dlopen(const char *path, bool chosen, struct lem_error *err)
 {
 	const char *why = dlerror();
@@ -208,6 +254,7 @@ int nvml_open(struct nvml **ret, struct lem_error *err)
 	if (!n->system_driver_version ||
 	    n->system_driver_version(n->driver_version, sizeof(n->driver_version)) != NVML_SUCCESS)
 		n->driver_version[0] = '\0';
+	avoid_odd_process_lists(n);
 	*ret = steal_ptr(n);
 	return 0;
 }

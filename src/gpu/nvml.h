@@ -41,6 +41,31 @@ struct nvml {
 	int (*clock_reasons)(nvml_device dev, unsigned long long *reasons);
 	int (*utilization)(nvml_device dev, struct nvml_utilization *util);
 	int (*memory_info)(nvml_device dev, struct nvml_memory *memory);
+
+	/* *count: room, then how many there are; INSUFFICIENT_SIZE when there are more. */
+	int (*compute_processes)(nvml_device dev, unsigned *count, struct nvml_process_info *infos);
+	int (*graphics_processes)(nvml_device dev, unsigned *count,
+				  struct nvml_process_info *infos);
+
+	int (*mig_max)(nvml_device dev, unsigned *count);
+	int (*mig_by_index)(nvml_device dev, unsigned index, nvml_device *mig); /* has holes */
+	int (*gpu_instance)(nvml_device mig, unsigned *id);
+	int (*compute_instance)(nvml_device mig, unsigned *id);
+
+	int (*cuda_driver_version)(int *version); /* 13000 */
+	int (*compute_capability)(nvml_device dev, int *major, int *minor);
+	int (*persistence_mode)(nvml_device dev, int *on);
+	int (*ecc_mode)(nvml_device dev, int *current, int *pending);
+	int (*remapped_rows)(nvml_device dev, unsigned *correctable, unsigned *uncorrectable,
+			     unsigned *pending, unsigned *failed);
+	int (*retired_pending)(nvml_device dev, int *pending);
+	int (*fabric_info)(nvml_device dev, struct nvml_fabric_info *info);
+	int (*fabric_info_v)(nvml_device dev, struct nvml_fabric_info_v2 *info);
+
+	int (*p2p_status)(nvml_device a, nvml_device b, int caps, int *status);
+	int (*common_ancestor)(nvml_device a, nvml_device b, int *level);
+	int (*nvlink_state)(nvml_device dev, unsigned link, int *active);
+	int (*nvlink_remote)(nvml_device dev, unsigned link, struct nvml_pci_info *pci);
 };
 
 /*

@@ -56,6 +56,40 @@ enum {
 	NVML_UUID_SIZE = 96,
 	NVML_NAME_SIZE = 96,
 	NVML_VERSION_SIZE = 80,
+	NVML_NVLINK_MAX_LINKS = 36, /* header 13.3; older ones say 18, a link too many is refused */
+};
+
+/* nvmlGpuP2PStatus_t and nvmlGpuP2PCapsIndex_t */
+enum {
+	NVML_P2P_OK = 0,
+	NVML_P2P_CHIPSET = 1,
+	NVML_P2P_GPU = 2,
+	NVML_P2P_IOH_TOPOLOGY = 3,
+	NVML_P2P_DISABLED = 4,
+	NVML_P2P_NOT_SUPPORTED = 5,
+	NVML_P2P_UNKNOWN = 6,
+
+	NVML_P2P_CAPS_READ = 0,
+	NVML_P2P_CAPS_WRITE = 1,
+	NVML_P2P_CAPS_NVLINK = 2,
+};
+
+/* nvmlGpuTopologyLevel_t */
+enum {
+	NVML_TOPOLOGY_INTERNAL = 0,    /* one board */
+	NVML_TOPOLOGY_SINGLE = 10,     /* one PCIe switch */
+	NVML_TOPOLOGY_MULTIPLE = 20,   /* several PCIe switches */
+	NVML_TOPOLOGY_HOSTBRIDGE = 30, /* one host bridge */
+	NVML_TOPOLOGY_NODE = 40,       /* one NUMA node */
+	NVML_TOPOLOGY_SYSTEM = 50,     /* through the link between sockets */
+};
+
+/* nvmlGpuFabricState_t */
+enum {
+	NVML_FABRIC_NOT_SUPPORTED = 0,
+	NVML_FABRIC_NOT_STARTED = 1,
+	NVML_FABRIC_IN_PROGRESS = 2,
+	NVML_FABRIC_COMPLETED = 3,
 };
 
 /* Clock event reasons, energy.md section 1. */
@@ -111,6 +145,32 @@ struct nvml_utilization {
 	uint32_t gpu_pct, memory_pct;
 };
 
+/* v2 and v3 of the process lists; v1 has 16 bytes and is not used. */
+struct nvml_process_info {
+	uint32_t pid;
+	uint64_t used_bytes;                     /* UINT64_MAX: not told */
+	uint32_t gpu_instance, compute_instance; /* UINT32_MAX: no MIG */
+};
+
+/* nvmlGpuFabricInfo_t, of nvmlDeviceGetGpuFabricInfo */
+struct nvml_fabric_info {
+	uint8_t cluster_uuid[16];
+	int32_t status; /* enum nvml_return; counts once the state is COMPLETED */
+	uint32_t clique;
+	uint8_t state;
+};
+
+/* nvmlGpuFabricInfo_v2_t, of nvmlDeviceGetGpuFabricInfoV */
+struct nvml_fabric_info_v2 {
+	uint32_t version; /* NVML_FABRIC_INFO_V2 */
+	uint8_t cluster_uuid[16];
+	int32_t status;
+	uint32_t clique;
+	uint8_t state;
+	uint32_t health_mask;
+};
+#define NVML_FABRIC_INFO_V2 (36u | 2u << 24) /* NVML_STRUCT_VERSION: size and version */
+
 _Static_assert(sizeof(union nvml_value) == 8, "nvmlValue_t");
 _Static_assert(sizeof(struct nvml_field_value) == 40, "nvmlFieldValue_t");
 _Static_assert(offsetof(struct nvml_field_value, timestamp_us) == 8, "nvmlFieldValue_t.timestamp");
@@ -124,5 +184,16 @@ _Static_assert(sizeof(struct nvml_pci_info) == 68, "nvmlPciInfo_t");
 _Static_assert(offsetof(struct nvml_pci_info, bus_id) == 36, "nvmlPciInfo_t.busId");
 _Static_assert(sizeof(struct nvml_memory) == 24, "nvmlMemory_t");
 _Static_assert(sizeof(struct nvml_utilization) == 8, "nvmlUtilization_t");
+_Static_assert(sizeof(struct nvml_process_info) == 24, "nvmlProcessInfo_v2_t");
+_Static_assert(offsetof(struct nvml_process_info, used_bytes) == 8, "usedGpuMemory");
+_Static_assert(offsetof(struct nvml_process_info, gpu_instance) == 16, "gpuInstanceId");
+_Static_assert(offsetof(struct nvml_process_info, compute_instance) == 20, "computeInstanceId");
+_Static_assert(sizeof(struct nvml_fabric_info) == 28, "nvmlGpuFabricInfo_t");
+_Static_assert(offsetof(struct nvml_fabric_info, status) == 16, "nvmlGpuFabricInfo_t.status");
+_Static_assert(offsetof(struct nvml_fabric_info, state) == 24, "nvmlGpuFabricInfo_t.state");
+_Static_assert(sizeof(struct nvml_fabric_info_v2) == 36, "nvmlGpuFabricInfo_v2_t");
+_Static_assert(offsetof(struct nvml_fabric_info_v2, status) == 20, "nvmlGpuFabricInfo_v2_t.status");
+_Static_assert(offsetof(struct nvml_fabric_info_v2, state) == 28, "nvmlGpuFabricInfo_v2_t.state");
+_Static_assert(offsetof(struct nvml_fabric_info_v2, health_mask) == 32, "healthMask");
 
 #endif

@@ -188,7 +188,8 @@ static int resolve_in_container(const struct gpu_route_request *q, const struct 
 	for (size_t i = 0; i < q->n && rc >= 0; i++)
 		rc = map_item(&m, inv, q->items[i], &items[i], err);
 	if (rc >= 0)
-		rc = gpu_resolve(inv, items, q->n, q->place->cuda_visible_devices, a, ret, err);
+		rc = gpu_resolve_within(inv, items, q->n, q->place->cuda_visible_devices,
+					q->allow_outside_allocation, a, ret, err);
 	for (size_t i = 0; i < q->n && rc >= 0; i++) {
 		struct gpu_ref *g = &ret->gpus[i];
 
@@ -207,9 +208,8 @@ static int resolve(const struct gpu_route_request *q, const struct gpu_inventory
 
 	if (p->in_container && !p->in_kubernetes && q->n)
 		return resolve_in_container(q, inv, a, ret, err);
-	return gpu_resolve(inv, q->items, q->n,
-			   q->allow_outside_allocation ? NULL : p->cuda_visible_devices, a, ret,
-			   err);
+	return gpu_resolve_within(inv, q->items, q->n, p->cuda_visible_devices,
+				  q->allow_outside_allocation, a, ret, err);
 }
 
 /* ---- what the engine's environment must say ---- */
@@ -346,7 +346,7 @@ static int fail_cdi(const struct gpu_engine_facts *f, const struct gpu_ref *miss
 {
 	const char *who = f->podman ? "Podman" : "rootless Docker";
 
-	if (names_any_gpu(f)) {
+	if (missing && names_any_gpu(f)) {
 		(void)lem_fail(err, LEM_E_REFUSED,
 			       "R21: no CDI specification names GPU %d (%s), so %s cannot pass it",
 			       missing->index, missing->uuid, who);
@@ -374,7 +374,9 @@ static int choose_path(const struct gpu_engine_facts *f, struct arena *a, struct
 		return 0;
 	}
 	if (f->rootless || f->podman) {
-		if (missing)
+		/* what the host's specifications say is nothing to a daemon that does not read them
+		 */
+		if (missing || (!f->podman && !f->cdi_on))
 			return fail_cdi(f, missing, err);
 		request_cdi(f->podman ? "podman-cdi" : "docker-cdi", a, b);
 		return 0;
@@ -410,9 +412,15 @@ static int check_mig(const struct gpu_route_request *q, const struct gpu_binding
 	for (size_t i = 0; i < b->n; i++) {
 		if (!is_mig(&b->gpus[i]) || (b->n == 1 && q->processes <= 1))
 			continue;
-		(void)lem_fail(err, LEM_E_REFUSED,
-			       "R08: gpus lists the MIG instance %.20s… beside others",
-			       b->gpus[i].uuid);
+		if (b->n > 1)
+			(void)lem_fail(err, LEM_E_REFUSED,
+				       "R08: gpus lists the MIG instance %s beside others",
+				       b->gpus[i].uuid);
+		else
+			(void)lem_fail(err, LEM_E_REFUSED,
+				       "R08: %zu GPUs are needed together, and gpus lists the MIG "
+				       "instance %s",
+				       q->processes, b->gpus[i].uuid);
 		(void)lem_error_why(err,
 				    "a CUDA process sees one MIG instance at most, and instances "
 				    "cannot exchange data");

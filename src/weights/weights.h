@@ -35,6 +35,11 @@ struct weights_request {
 int weights_resolve(const struct weights_request *req, char **ret_path,
 		    struct model_shape *ret_shape, struct lem_error *err);
 
+/* Where weights_resolve finds the file or would put it; makes and fetches nothing. *ret_there: it
+ * is there now; *ret_shape is filled as far as it is known without it. */
+int weights_locate(const struct weights_request *req, char **ret_path,
+		   struct model_shape *ret_shape, bool *ret_there, struct lem_error *err);
+
 /* SHA-256 of a file; remembered in the cache by (path, size, mtime, inode). */
 int weights_sha256(const char *path, char hex[65], struct lem_error *err);
 

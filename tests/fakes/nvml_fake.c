@@ -1,7 +1,8 @@
 /*
  * nvml_fake.c — libnvml_fake.so: a libnvidia-ml.so.1 whose GPUs draw power by a law with an exactly
  * known integral, or replay a recording. Use it through LEM_NVML_LIBRARY. LEM_FAKE_NVML holds the
- * script, read at each nvmlInit, which is also the zero of its times:
+ * script, read at the first nvmlInit (and at a later one whose script is another), which is also
+ * the zero of its times; as in the real library the last nvmlShutdown ends it:
  *
  *   gpus=2             how many (1)
  *   power=LAW          of all GPUs (const:300), see power_law.h; powerN=LAW of GPU N alone
@@ -13,11 +14,26 @@
  *   limit=700000       power limit, mW
  *   start=1e6          the counter's value at the start, J
  *   mig=1              MIG mode is on
+ *   migs=CARD:N        card CARD has N MIG instances, its mode is on; several with +
+ *   name=TEXT          of all GPUs; nameN=TEXT of GPU N alone
+ *   used=10g           memory in use; usedN=… of GPU N alone
+ *   procs=GPU:PID[:BYTES]+…      what runs where; GPU is an index or CARD.INSTANCE
+ *   graphics=GPU:PID[:BYTES]+…   the same in the graphics list
+ *   procsfile=PATH     lines "GPU PID BYTES", read at each call
+ *   proccomm=GPU:COMM+…          every process of this machine whose comm is COMM
+ *   p2p=none           no peer access; p2p=0-1+2-3 these pairs alone (all)
+ *   nvlink=18          links of each GPU to a switch; nvlink=0-1:4+… links of a pair (none)
+ *   topology=50        nvmlGpuTopologyLevel_t of all pairs
+ *   fabric=3[:RETURN]  nvmlGpuFabricState_t (0), and the status that goes with it
+ *   cuda=13000 cc=90   CUDA version of the driver; compute capability
+ *   persistence=1 ecc=1 eccpending=1 remap=0 remapfailed=0 retired=0
+ *   computemode=3      (not supported)
  *   driver=580.00      version
  * and what goes wrong:
  *   init=18            return code of nvmlInit (9 no driver, 18 mismatch, …)
  *   unsupported=a,b    energy field185 field186 usage samples temperature clock reasons utilization
- *                      memory limit; permission=a,b the same with NO_PERMISSION
+ *                      memory limit processes p2p topology nvlink fabric cuda cc persistence
+ *                      ecc remap retired; permission=a,b the same with NO_PERMISSION
  *   lost=2s            from then on every call says GPU_LOST; lostgpu=1 only on that GPU
  *   nohandle=1         GPU 1 cannot be opened (GPU_LOST)
  *   reset=2s           the counter starts again from 0 then
@@ -32,35 +48,13 @@
 #include <math.h>
 #include <stdatomic.h>
 
-#include "base/clock.h"
-#include "base/num.h"
-#include "gpu/nvml_abi.h"
-#include "power_law.h"
-#include "trace.h"
+#include "nvml_fake.h"
 
-#define EXPORT __attribute__((visibility("default")))
-
-enum { MAX_GPUS = 16, RING_ENTRIES = 120 };
 #define RING_STEP_NS (20 * NS_PER_MS)
 #define INSTANT_NS   (25 * NS_PER_MS)
 #define AVERAGE_NS   NS_PER_S
 
-struct nvml_device_opaque {
-	int index;
-	struct power_law law;
-};
-
-static struct fake {
-	bool ready;
-	int64_t t_zero_ns;
-	int64_t n_gpus, period_ns, phase_ns, delay_ns, jitter_ns, limit_mw;
-	double start_j;
-	int64_t init_return, mig, lost_gpu, no_handle, flaky;
-	int64_t lost_ns, reset_ns, stuck_ns, slow_ns, hang_ns, hang_for_ns; /* -1: never */
-	char unsupported[256], permission[256], driver[32];
-	struct trace trace;
-	struct nvml_device_opaque gpus[MAX_GPUS];
-} fake;
+struct fake fake;
 static _Atomic int64_t energy_calls;
 
 EXPORT double lem_fake_nvml_joules(unsigned gpu, int64_t t0_ns, int64_t t1_ns);
@@ -87,8 +81,10 @@ static void set_defaults(void)
 		.hang_for_ns = 3 * NS_PER_S,
 		.driver = "580.00",
 	};
+	fake_more_defaults();
 	for (int i = 0; i < MAX_GPUS; i++) {
 		fake.gpus[i].index = i;
+		fake.gpus[i].mig = -1;
 		(void)power_law_parse("const:300", &fake.gpus[i].law);
 	}
 }
@@ -132,6 +128,8 @@ static void set_key(const char *key, const char *value)
 				   : num_parse_duration_ns(value, keys[i].duration_ns))
 			return;
 	}
+	if (fake_more_set(key, value))
+		return;
 	if (str_starts(key, "power"))
 		set_power(key, value);
 	else if (str_eq(key, "unsupported"))
@@ -185,7 +183,7 @@ static bool has_come(int64_t at_ns)
 }
 
 /* What every call on a device asks first. */
-static int gate(nvml_device dev, const char *word)
+int gate(nvml_device dev, const char *word)
 {
 	if (!fake.ready)
 		return NVML_UNINITIALIZED;
@@ -269,12 +267,23 @@ static void pause_for(int64_t ns)
 		;
 }
 
+static _Atomic int users;
+static char script_in_use[4096];
+
 EXPORT int nvmlInit_v2(void);
 EXPORT int nvmlInit_v2(void)
 {
+	const char *script = getenv("LEM_FAKE_NVML");
+
+	if (atomic_fetch_add(&users, 1) && fake.ready &&
+	    str_eq(script_in_use, script ? script : ""))
+		return NVML_SUCCESS;
+	lem_strlcpy(script_in_use, script ? script : "", sizeof(script_in_use));
 	read_script();
-	if (fake.init_return)
+	if (fake.init_return) {
+		atomic_fetch_sub(&users, 1);
 		return (int)fake.init_return;
+	}
 	fake.ready = true;
 	return NVML_SUCCESS;
 }
@@ -282,6 +291,8 @@ EXPORT int nvmlInit_v2(void)
 EXPORT int nvmlShutdown(void);
 EXPORT int nvmlShutdown(void)
 {
+	if (atomic_fetch_sub(&users, 1) > 1)
+		return NVML_SUCCESS;
 	set_defaults();
 	for (int i = 0; i < MAX_GPUS; i++)
 		power_law_release(&fake.gpus[i].law);
@@ -312,7 +323,7 @@ EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned index, nvml_device *dev)
 	return NVML_SUCCESS;
 }
 
-static void format_uuid(int index, char *buf, unsigned size)
+void fake_uuid(int index, char *buf, unsigned size)
 {
 	(void)snprintf(buf, size, "GPU-%08x-fa4e-4000-8000-%012x", 0x1a2b3c40u + (unsigned)index,
 		       0xabcdefu + (unsigned)index);
@@ -324,7 +335,7 @@ EXPORT int nvmlDeviceGetHandleByUUID(const char *uuid, nvml_device *dev)
 	char own[NVML_UUID_SIZE];
 
 	for (unsigned i = 0; i < fake.n_gpus; i++) {
-		format_uuid((int)i, own, sizeof(own));
+		fake_uuid((int)i, own, sizeof(own));
 		if (str_eq(own, uuid))
 			return nvmlDeviceGetHandleByIndex_v2(i, dev);
 	}
@@ -335,7 +346,10 @@ EXPORT int nvmlDeviceGetHandleByUUID(const char *uuid, nvml_device *dev)
 EXPORT int nvmlDeviceGetUUID(nvml_device dev, char *buf, unsigned size);
 EXPORT int nvmlDeviceGetUUID(nvml_device dev, char *buf, unsigned size)
 {
-	format_uuid(dev->index, buf, size);
+	if (dev->mig < 0)
+		fake_uuid(dev->index, buf, size);
+	else
+		fake_mig_uuid(dev->index, dev->mig, buf, size);
 	return NVML_SUCCESS;
 }
 #endif
@@ -343,8 +357,8 @@ EXPORT int nvmlDeviceGetUUID(nvml_device dev, char *buf, unsigned size)
 EXPORT int nvmlDeviceGetName(nvml_device dev, char *buf, unsigned size);
 EXPORT int nvmlDeviceGetName(nvml_device dev, char *buf, unsigned size)
 {
-	(void)dev;
-	lem_strlcpy(buf, "Fake H100 80GB", size);
+	(void)snprintf(buf, size, "%s%s", fake.name[dev->index],
+		       dev->mig < 0 ? "" : " MIG 1g.10gb");
 	return NVML_SUCCESS;
 }
 
@@ -366,8 +380,7 @@ EXPORT int nvmlDeviceGetMinorNumber(nvml_device dev, unsigned *minor)
 EXPORT int nvmlDeviceGetMigMode(nvml_device dev, unsigned *current, unsigned *pending);
 EXPORT int nvmlDeviceGetMigMode(nvml_device dev, unsigned *current, unsigned *pending)
 {
-	(void)dev;
-	*current = *pending = fake.mig != 0;
+	*current = *pending = fake.mig != 0 || fake.n_migs[dev->index] > 0;
 	return NVML_SUCCESS;
 }
 
@@ -428,7 +441,13 @@ EXPORT int nvmlDeviceGetUtilizationRates(nvml_device dev, struct nvml_utilizatio
 EXPORT int nvmlDeviceGetMemoryInfo(nvml_device dev, struct nvml_memory *memory);
 EXPORT int nvmlDeviceGetMemoryInfo(nvml_device dev, struct nvml_memory *memory)
 {
-	*memory = (struct nvml_memory){80ull << 30, 70ull << 30, 10ull << 30};
+	uint64_t used = fake.used_bytes[dev->index], total = FAKE_MEMORY_BYTES;
+
+	if (dev->mig >= 0) {
+		used = 0;
+		total = FAKE_MIG_MEMORY_BYTES;
+	}
+	*memory = (struct nvml_memory){total, total - MIN(used, total), MIN(used, total)};
 	return gate(dev, "memory");
 }
 

@@ -8,6 +8,13 @@
 
 #define UUID(n) "GPU-1a2b3c4" #n "-fa4e-4000-8000-000000abcdef"
 
+static struct gpu_mig instances[] = {
+	{.uuid = "MIG-11111111-0000-5000-8000-000000000001", .name = "D MIG 1g", .memory_bytes = 7},
+	{.uuid = "MIG-11111111-0000-5000-8000-000000000002"},
+	{.uuid = "MIG-22222222-0000-5000-8000-000000000003"},
+	{.uuid = "MIG-GPU-cafecafe-0000-4000-8000-000000000005/9/0"},
+	{.uuid = "MIG-33333333-0000-5000-8000-000000000004"},
+};
 static struct gpu_device two_gpus[] = {
 	{.index = 0,
 	 .uuid = UUID(0),
@@ -24,7 +31,13 @@ static struct gpu_device two_gpus[] = {
 	 .pci_bus_id = "00000001:65:00.0",
 	 .name = "C"},
 	{.index = 3, .uuid = "", .problem = "GPU lost: it has fallen off the bus", .fix = "reboot"},
-	{.index = 4, .uuid = "GPU-cafecafe-0000-4000-8000-000000000005", .mig = true},
+	{.index = 4,
+	 .uuid = "GPU-cafecafe-0000-4000-8000-000000000005",
+	 .name = "D",
+	 .mig = true,
+	 .migs = instances,
+	 .n_migs = ARRAY_LEN(instances)},
+	{.index = 5, .uuid = "GPU-cafebabe-0000-4000-8000-000000000006", .mig = true},
 };
 static const struct gpu_inventory host = {.gpus = two_gpus, .n = ARRAY_LEN(two_gpus)};
 
@@ -154,16 +167,75 @@ static void test_resolve(void **state)
 static void test_resolve_refuses(void **state)
 {
 	(void)state;
-	refuse(NULL, "7", NULL, "there are 5 GPUs", "0 = GPU-1a2b3c40");
+	refuse(NULL, "7", NULL, "there are 6 GPUs", "0 = GPU-1a2b3c40");
 	refuse(NULL, "host:7", NULL, "gpus lists host:7", "use one of");
 	refuse(NULL, "GPU-00000000", NULL, "gpus lists GPU-0", "use one of");
 	refuse(NULL, "00:1f.0", NULL, "gpus lists 00:1f.0", "use one of");
-	refuse(NULL, "1", "GPU-1a2b3c41", "twice: 1 and GPU-1a2b3c41", "once");
+	refuse(NULL, "1", "GPU-1a2b3c41",
+	       "R06: gpus lists GPU 1 (GPU-1a2b3c41) twice: 1 and GPU-1a2b3c41", "once");
 	refuse(NULL, "0", "0", "twice", "once");
 	refuse(NULL, "3", NULL, "fallen off the bus", "reboot");
-	refuse(NULL, "4", NULL, "split by MIG", "-mig 0");
-	refuse(NULL, "MIG-1a2b3c4d", NULL, "MIG instance", "whole GPU");
 	refuse(NULL, "zero", NULL, "does not name a GPU", "write an index");
+}
+
+static void test_mig(void **state)
+{
+	_cleanup_arena_ struct arena a = ARENA_INIT;
+	struct gpu_binding b = resolve(&a, NULL, "MIG-11111111-0000-5000-8000-000000000001", NULL);
+
+	(void)state;
+	assert_string_equal(b.gpus[0].uuid, instances[0].uuid);
+	assert_string_equal(b.gpus[0].card_uuid, two_gpus[4].uuid);
+	assert_string_equal(b.gpus[0].name, "D MIG 1g");
+	assert_int_equal(b.gpus[0].memory_bytes, 7);
+	assert_int_equal(b.gpus[0].index, 4);
+	b = resolve(&a, NULL, "MIG-22222222", "1");
+	assert_string_equal(b.gpus[0].uuid, instances[2].uuid);
+	assert_string_equal(b.gpus[0].name, "D"); /* its own is not known */
+	assert_int_equal(b.gpus[0].memory_bytes, 0);
+	b = resolve(&a, NULL, "MIG-GPU-CAFECAFE-0000-4000-8000-000000000005/9/0", NULL);
+	assert_string_equal(b.gpus[0].uuid, instances[3].uuid);
+	refuse(NULL, "4", NULL, "R08: GPU 4 (gpus: 4) is split by MIG",
+	       "MIG-11111111-0000-5000-8000-000000000001");
+	refuse(NULL, "4", NULL, "split", "and 1 more");
+	refuse(NULL, "5", NULL, "split by MIG", "nvidia-smi -i 5 -mig 0");
+	refuse(NULL, "MIG-11111111", NULL, "more than one", "digits");
+	refuse(NULL, "MIG-99999999", NULL, "no GPU has such a MIG instance", "MIG-22222222");
+	refuse(NULL, "MIG-22222222", "MIG-22222222-0000", "R06", "once");
+	refuse(NULL, "MIG-2222", NULL, "does not name", "hex digits");
+}
+
+static void test_mig_in_cuda_visible_devices(void **state)
+{
+	_cleanup_arena_ struct arena a = ARENA_INIT;
+
+	(void)state;
+	assert_string_equal(resolve(&a, "MIG-22222222", "0", NULL).gpus[0].uuid, instances[2].uuid);
+	assert_string_equal(resolve(&a, "4", "MIG-22222222", NULL).gpus[0].uuid, instances[2].uuid);
+	assert_string_equal(resolve(&a, "GPU-1a2b3c40,MIG-22222222", "1", NULL).gpus[0].uuid,
+			    instances[2].uuid);
+	refuse("MIG-22222222", "MIG-33333333", NULL, "hides", "0 = MIG-22222222");
+	refuse("0", "MIG-33333333", NULL, "hides", "unset");
+	refuse("MIG-22222222,MIG-22222222", "0", NULL, "R05", "unset");
+	refuse("0,MIG-22222222", "0", NULL, "mixes", "unset");
+	refuse("MIG-11111111", "0", NULL, "fits more than one", "unset");
+}
+
+/* What lies outside the shell's own GPUs can be had by name; numbers still count inside. */
+static void test_outside_what_the_shell_may_use(void **state)
+{
+	_cleanup_arena_ struct arena a = ARENA_INIT;
+	const char *items[] = {"0", "host:0"};
+	struct gpu_binding b;
+	struct lem_error err = LEM_ERROR_INIT;
+
+	(void)state;
+	assert_int_equal(gpu_resolve_within(&host, items, 2, "2,1", true, &a, &b, &err), 0);
+	assert_string_equal(b.gpus[0].name, "C");
+	assert_string_equal(b.gpus[1].name, "A");
+	assert_int_equal(gpu_resolve_within(&host, &items[1], 1, "", true, &a, &b, &err), 0);
+	items[0] = "2";
+	assert_true(gpu_resolve_within(&host, items, 2, "2,1", true, &a, &b, &err) < 0);
 }
 
 static void test_an_ambiguous_prefix_is_refused(void **state)
@@ -261,11 +333,45 @@ static void test_inventory(void **state)
 	assert_int_equal(inv.gpus[2].minor, 0);
 	assert_int_equal(inv.gpus[2].power_limit_mw, 650000);
 	assert_int_equal(inv.gpus[2].memory_bytes, 80ull << 30);
-	assert_int_equal(inv.gpus[2].compute_mode, -1); /* the fake has no such function */
+	assert_int_equal(inv.gpus[2].compute_mode, -1); /* the fake's does not tell */
 	assert_false(inv.gpus[2].mig);
 	assert_non_null(strstr(inv.gpus[1].problem, "fallen off the bus"));
 	assert_true(*inv.gpus[1].fix);
 	assert_string_equal(inv.gpus[1].uuid, "");
+}
+
+static void test_inventory_lists_instances(void **state)
+{
+	_cleanup_gpu_inventory_ struct gpu_inventory inv = {0};
+
+	(void)state;
+	use_fake("gpus=3;migs=1:2+2:7;name1=Fake A100");
+	assert_int_equal(gpu_inventory_read(&inv, NULL), 0);
+	assert_false(inv.gpus[0].mig);
+	assert_int_equal(inv.gpus[0].n_migs, 0);
+	assert_true(inv.gpus[1].mig);
+	assert_int_equal(inv.gpus[1].n_migs, 2); /* the hole in the driver's list is no instance */
+	assert_string_equal(inv.gpus[1].migs[1].uuid, "MIG-2b3c4d11-fa4e-5000-8000-000000abcdf0");
+	assert_string_equal(inv.gpus[1].migs[0].name, "Fake A100 MIG 1g.10gb");
+	assert_true(inv.gpus[1].migs[0].memory_bytes == UINT64_C(10) << 30);
+	assert_int_equal(inv.gpus[1].migs[1].gpu_instance, 8);
+	assert_int_equal(inv.gpus[1].migs[1].compute_instance, 0);
+	assert_int_equal(inv.gpus[2].n_migs, 7);
+}
+
+static void test_mig_without_instances(void **state)
+{
+	_cleanup_gpu_inventory_ struct gpu_inventory inv = {0};
+
+	(void)state;
+	use_fake("gpus=1;mig=1");
+	assert_int_equal(gpu_inventory_read(&inv, NULL), 0);
+	assert_true(inv.gpus[0].mig);
+	assert_int_equal(inv.gpus[0].n_migs, 0);
+	gpu_inventory_release(&inv);
+	use_fake_library("libnvml_fake_old.so", "gpus=1;migs=0:3");
+	assert_int_equal(gpu_inventory_read(&inv, NULL), 0);
+	assert_int_equal(inv.gpus[0].n_migs, 0);
 }
 
 static void fails(const char *what, const char *fix, enum lem_code code)
@@ -337,10 +443,15 @@ int main(void)
 		cmocka_unit_test(test_parse_refuses),
 		cmocka_unit_test(test_resolve),
 		cmocka_unit_test(test_resolve_refuses),
+		cmocka_unit_test(test_mig),
+		cmocka_unit_test(test_mig_in_cuda_visible_devices),
+		cmocka_unit_test(test_outside_what_the_shell_may_use),
 		cmocka_unit_test(test_an_ambiguous_prefix_is_refused),
 		cmocka_unit_test(test_no_gpu_at_all),
 		cmocka_unit_test(test_cuda_visible_devices),
 		cmocka_unit_test(test_inventory),
+		cmocka_unit_test(test_inventory_lists_instances),
+		cmocka_unit_test(test_mig_without_instances),
 		cmocka_unit_test(test_driver_errors),
 		cmocka_unit_test(test_no_driver_at_all),
 		cmocka_unit_test(test_values),
