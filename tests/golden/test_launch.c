@@ -176,11 +176,24 @@ static void test_cases(void **state)
 
 /* ---- no option is lost ---- */
 
-/* What belongs to each request and not to the launch. */
-static bool is_of_requests(const char *path)
+/* Options that change no launch by themselves, and why that is right. */
+static bool is_excused(const char *path)
 {
-	return str_eq(path, "vllm.min_p") || str_eq(path, "vllm.logit_bias") ||
-	       str_eq(path, "pytorch.min_p");
+	static const char *const paths[] = {
+		"vllm.min_p",                   /* goes with each request */
+		"vllm.logit_bias",              /* the same */
+		"pytorch.min_p",                /* the same */
+		"pytorch.cache_implementation", /* dynamic, the first choice, is what is done anyway
+						 */
+		"pytorch.beam_search.length_penalty",       /* beam search is refused as a whole */
+		"pytorch.beam_search.early_stopping",       /* the same */
+		"pytorch.beam_search.no_repeat_ngram_size", /* the same */
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
+		if (str_eq(paths[i], path))
+			return true;
+	return false;
 }
 
 /* Another value than the default, as YAML. */
@@ -203,7 +216,7 @@ static const char *other_value(const struct option *o, struct arena *a)
 	}
 }
 
-/* Errors of the configuration are an answer too, but not those of the value itself. */
+/* Errors and warnings of the configuration are an answer too, but not those of the value itself. */
 static void launch_text(const char *base, const struct config_override *o, size_t n,
 			struct str *out)
 {
@@ -211,7 +224,7 @@ static void launch_text(const char *base, const struct config_override *o, size_
 	const struct finding_list *f = config_findings(c);
 
 	for (size_t i = 0; i < f->n; i++) {
-		if (f->at[i].severity == SEVERITY_ERROR)
+		if (f->at[i].severity != SEVERITY_INFO)
 			str_addf(out, "%s\n", f->at[i].message);
 		if (str_eq(f->at[i].code, "C02") || str_eq(f->at[i].code, "C04"))
 			fail_msg("%s: %s", f->at[i].field, f->at[i].message);
@@ -245,7 +258,7 @@ static size_t count_lost(const struct section *s, const char *const *bases)
 
 		if (o->type == OPT_MAP && option_is_key(o))
 			lost += count_lost(o->sub, bases);
-		if (!option_is_key(o) || o->type == OPT_MAP || is_of_requests(path))
+		if (!option_is_key(o) || o->type == OPT_MAP || is_excused(path))
 			continue;
 		value = other_value(o, &a);
 		for (size_t b = 0; bases[b] && !changed; b++)
