@@ -75,6 +75,7 @@ void life_report(struct life *l)
 void life_release(struct life *l)
 {
 	session_release(&l->session);
+	life_remove_files(l);
 	prompts_release(&l->prompts);
 	gpu_inventory_release(&l->inventory);
 	free(l->model_path);

@@ -23,6 +23,8 @@ struct life {
 	struct host_facts host;
 	struct prompt_set prompts;
 	char *model_path;
+	const char *hf_home; /* NULL: none */
+	bool model_cached;
 	bool planning; /* only what would be started is asked for: nothing is made or fetched */
 	struct gpu_place place;
 	struct gpu_inventory inventory;
@@ -59,6 +61,9 @@ int life_idle(struct life *l, int64_t until_ns, struct lem_error *err);
 void life_release(struct life *l);
 
 int life_preflight(struct life *l, struct lem_error *err);
+/* model.c: finds, fetches or makes the model; a plan only finds it. */
+int life_find_model(struct life *l, struct lem_error *err);
+void life_remove_files(struct life *l); /* those of the launch spec */
 /* bind.c: the runner for this engine here, and gpus: → the record's binding, once. */
 int life_bind(struct life *l, struct lem_error *err);
 /* check_gpus.c: R26, R27 and R28, on the GPUs as they are now. */

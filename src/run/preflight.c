@@ -2,67 +2,8 @@
 #include "base/num.h"
 #include "run/life.h"
 #include "sys/fs.h"
-#include "weights/weights.h"
 
 /* Everything that can be known to be wrong before anything is started. */
-
-static bool on_weights_progress(void *arg, const char *what, uint64_t done, uint64_t total)
-{
-	struct life *l = arg;
-	struct lem_error ignored;
-
-	l->detail = what;
-	l->done = done;
-	l->total = total;
-	life_report(l);
-	return life_idle(l, clock_now_ns() + 1, &ignored) ==
-	       0; /* only looks at the cancel descriptor */
-}
-
-static struct weights_request weights_request(struct life *l)
-{
-	return (struct weights_request){
-		.model_name = l->e->model_name,
-		.base_dir = l->e->root_dir,
-		.quant = NULL,
-		.seed = l->e->random_seed.set ? (uint64_t)l->e->random_seed.v : 0,
-		.progress = on_weights_progress,
-		.progress_arg = l,
-	};
-}
-
-/* Where the model is or would be; a plan makes and fetches nothing. */
-static int plan_model(struct life *l, struct lem_error *err)
-{
-	struct weights_request w = weights_request(l);
-	bool there = false;
-	int rc = weights_locate(&w, &l->model_path, &l->rec->shape, &there, err);
-
-	if (rc >= 0 && !there)
-		run_record_note(l->rec, "the model is not here yet; a run makes or fetches %s",
-				l->model_path);
-	return rc;
-}
-
-static int find_model(struct life *l, struct lem_error *err)
-{
-	struct run_record *r = l->rec;
-	struct weights_request w = weights_request(l);
-	char hex[65];
-	int rc;
-
-	r->model_name = arena_strdup(&r->arena, l->e->model_name);
-	if (l->planning)
-		return plan_model(l, err);
-	rc = weights_resolve(&w, &l->model_path, &r->shape, err);
-	if (rc >= 0)
-		rc = weights_sha256(l->model_path, hex, err);
-	if (rc < 0)
-		return rc;
-	r->model_path = arena_strdup(&r->arena, l->model_path);
-	r->model_sha256 = arena_strdup(&r->arena, hex);
-	return 0;
-}
 
 static int check_memory(const struct life *l, struct lem_error *err)
 {
@@ -83,7 +24,10 @@ static int check_prompts(struct life *l, struct lem_error *err)
 	const struct model_shape *s = &l->rec->shape;
 	int64_t longest = l->e->max_input_tokens + l->e->max_output_tokens;
 
-	if (!l->prompts.synthetic && !s->has_tokenizer && !(l->planning && !s->n_layer)) {
+	/* A plan fetches no file; of what only the hub holds a tokenizer is assumed. */
+	bool known = !l->planning || s->n_layer;
+
+	if (known && !l->prompts.synthetic && !s->has_tokenizer) {
 		lem_fail(err, LEM_E_REFUSED, "the prompts are text, but '%s' has no tokenizer",
 			 l->e->model_name);
 		return lem_error_fix(
@@ -143,41 +87,41 @@ static const char *const *with_routing(const char *const *env, const char *const
 	return all;
 }
 
-static bool looks_secret(const char *entry)
+/* Where files of the launch spec are written for the length of a run. */
+static const char *scratch_dir(const struct life *l)
 {
-	size_t n = strcspn(entry, "=");
-	_cleanup_free_ char *name = lem_strndup(entry, n);
+	const char *tmp = getenv("TMPDIR");
 
-	return str_ends(name, "TOKEN") || str_ends(name, "_KEY") || strstr(name, "SECRET") ||
-	       strstr(name, "PASSWORD");
+	return arena_printf(&l->rec->arena, "%s/lem-%s", tmp && tmp[0] == '/' ? tmp : "/tmp",
+			    l->req->run_id ? l->req->run_id : "dry-run");
 }
 
-/* The engine's own list, and whatever the config's env names like a secret. */
-static const char *const *all_secrets(const struct launch_spec *s, struct arena *a)
+static int write_files(struct life *l, struct lem_error *err)
 {
-	const char **all =
-		arena_array(a, count_entries(s->secrets) + count_entries(s->env) + 1, sizeof(*all));
-	size_t n = 0;
+	const struct launch_file *f = l->spec.files;
+	int rc = 0;
 
-	for (const char *const *p = s->secrets; p && *p; p++)
-		all[n++] = *p;
-	for (const char *const *p = s->env; p && *p; p++)
-		if (looks_secret(*p) && !is_named_in(*p, s->secrets))
-			all[n++] = arena_strndup(a, *p, strcspn(*p, "="));
-	return all;
+	if (!f || !f->host_path)
+		return 0;
+	rc = fs_mkdirs(scratch_dir(l), err);
+	for (; f->host_path && rc >= 0; f++)
+		rc = fs_write_atomic(f->host_path, f->contents, strlen(f->contents), err);
+	return rc;
 }
 
-/* HF_HOME, else its default; NULL when there is no such folder. The hub's files lie in "hub". */
-static const char *hf_home(struct arena *a)
+void life_remove_files(struct life *l)
 {
-	const char *home = getenv("HF_HOME"), *cache = getenv("XDG_CACHE_HOME"),
-		   *user = getenv("HOME");
-	const char *path = home && *home     ? arena_strdup(a, home)
-			   : cache && *cache ? arena_printf(a, "%s/huggingface", cache)
-			   : user && *user   ? arena_printf(a, "%s/.cache/huggingface", user)
-					     : NULL;
+	for (const struct launch_file *f = l->spec.files; f && f->host_path && !l->planning; f++)
+		(void)unlink(f->host_path);
+	if (l->spec.files && !l->planning)
+		(void)rmdir(scratch_dir(l));
+}
 
-	return path && fs_is_dir(path) ? path : NULL;
+static const char *absolute(struct arena *a, const char *dir)
+{
+	_cleanup_free_ char *real = realpath(dir ? dir : ".", NULL);
+
+	return arena_strdup(a, real ? real : "/");
 }
 
 static int launch(struct life *l, struct lem_error *err)
@@ -190,7 +134,12 @@ static int launch(struct life *l, struct lem_error *err)
 		.model_path = l->model_path,
 		.program_dir = l->req->program_dir,
 		.in_container = l->runner->is_container,
-		.hf_cache = hf_home(&r->arena),
+		.hf_cache = l->hf_home,
+		.model_cached = l->model_cached,
+		.hf_token = getenv("HF_TOKEN"),
+		.home_dir = getenv("HOME"),
+		.base_dir = absolute(&r->arena, l->e->root_dir),
+		.scratch_dir = scratch_dir(l),
 		.threads_default =
 			l->host.cores_allowed >= 4 ? l->host.cores_allowed : l->host.cpus_allowed,
 	};
@@ -199,11 +148,11 @@ static int launch(struct life *l, struct lem_error *err)
 	if (rc < 0)
 		return rc;
 	l->spec.env = with_routing(l->spec.env, r->binding.env, &r->arena);
-	l->spec.secrets = all_secrets(&l->spec, &r->arena);
 	l->spec.binding = &r->binding;
 	l->spec.run_id = l->req->run_id;
 	l->spec.experiment = l->e->config_name;
 	l->session.spec = &l->spec;
+	l->session.silence_ns = l->spec.silence_ns;
 	return 0;
 }
 
@@ -211,7 +160,17 @@ static int make_spec(struct life *l, struct lem_error *err)
 {
 	int rc = launch(l, err);
 
-	if (rc < 0 || l->planning || !l->runner->check)
+	if (rc < 0 || l->planning)
+		return rc;
+	if (!l->engine->measurable) {
+		(void)lem_fail(
+			err, LEM_E_REFUSED,
+			"this version of lem can route and launch %s, but not send it requests yet",
+			l->engine->name);
+		return lem_error_fix(err, "see what would be started with --dry-run");
+	}
+	rc = write_files(l, err);
+	if (rc < 0 || !l->runner->check)
 		return rc;
 	rc = l->runner->check(&l->spec, &l->session.context, err);
 	if (rc < 0 && err->code != LEM_E_INTERRUPTED)
@@ -238,10 +197,12 @@ int life_preflight(struct life *l, struct lem_error *err)
 	int rc;
 
 	host_read(&l->host);
-	l->batch = l->e->streaming ? 1 : (size_t)l->e->llamacpp.batch_size;
+	l->batch = l->e->streaming                    ? 1
+		   : l->e->backend == BACKEND_PYTORCH ? (size_t)l->e->pytorch.batch_size
+						      : (size_t)l->e->llamacpp.batch_size;
 	l->forced_tokens = forced_tokens(l->e);
 	if ((rc = find_engine(l, err)) < 0 || (rc = prompts_load(l->e, &l->prompts, err)) < 0 ||
-	    (rc = life_bind(l, err)) < 0 || (rc = find_model(l, err)) < 0 ||
+	    (rc = life_bind(l, err)) < 0 || (rc = life_find_model(l, err)) < 0 ||
 	    (rc = check_prompts(l, err)) < 0 || (rc = life_check_gpus(l, err)) < 0 ||
 	    (rc = make_spec(l, err)) < 0)
 		return rc;
