@@ -103,6 +103,8 @@ static void test_binary_files(void **state)
 	(void)state;
 	assert_true(cdi_parse("%a\0\0\0", 5, "s.yaml", &a, &r, &err) < 0);
 	assert_non_null(strstr(err.what, "binary"));
+	assert_true(cdi_parse("%:\xc4", 3, "s.yaml", &a, &r, &err) < 0);
+	assert_non_null(strstr(err.what, "UTF-8"));
 }
 
 static void test_syntax_errors_have_a_place(void **state)
