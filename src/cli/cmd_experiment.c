@@ -1,18 +1,12 @@
-#include <fcntl.h>
 #include <getopt.h>
-#include <signal.h>
-#include <sys/signalfd.h>
 
 #include "cli/cli.h"
 #include "cli/commands.h"
-#include "cli/progress.h"
-#include "config/load.h"
+#include "cli/dry_run.h"
+#include "cli/run_one.h"
 #include "report/report.h"
-#include "run/run.h"
-#include "run/summarize.h"
 #include "store/store.h"
 #include "sys/fs.h"
-#include "weights/weights.h"
 
 static const char usage[] =
 	"usage: lem experiment CONFIG.yaml [OPTION…]\n"
@@ -31,8 +25,7 @@ static const char usage[] =
 	"  --seed N                random_seed\n"
 	"  --streaming, --no-streaming\n"
 	"  -o, --results-dir DIR   where results are stored\n"
-	"  --dry-run               check everything that can be checked without starting, then "
-	"stop\n"
+	"  --dry-run               show what would be started and on which GPUs; start nothing\n"
 	"  --json                  the result document on stdout\n"
 	"  -q, --quiet             no progress, no report\n"
 	"\n"
@@ -157,28 +150,9 @@ static int parse(int argc, char **argv, struct invocation *in)
 	return CLI_OK;
 }
 
-static int local_shape(const char *model_name, const char *base_dir, struct model_shape *ret)
+/* A refusal is the one document on stdout with --json. */
+static void print_refusal(const struct config *c)
 {
-	return weights_local_shape(model_name, base_dir, ret, NULL);
-}
-
-/* Findings for people on stderr, without the mere information that 'lem config validate' gives;
- * with --json a refusal is the one document on stdout. */
-static void print_findings(const struct config *c, bool json)
-{
-	_cleanup_str_ struct str text = STR_INIT;
-	const struct finding_list *all = config_findings(c);
-	struct finding_list grave = {0};
-
-	grave.at = lem_calloc(all->n, sizeof(*grave.at));
-	for (size_t i = 0; i < all->n; i++)
-		if (all->at[i].severity != SEVERITY_INFO)
-			grave.at[grave.n++] = all->at[i];
-	config_findings_text(&grave, &text);
-	free(grave.at);
-	fputs(str_c(&text), stderr);
-	if (!json || config_ok(c))
-		return;
 	_cleanup_str_ struct str list = STR_INIT;
 
 	config_findings_json(config_findings(c), &list);
@@ -187,121 +161,45 @@ static void print_findings(const struct config *c, bool json)
 	       str_c(&list));
 }
 
-/* SIGINT and SIGTERM arrive as a readable descriptor that stays readable; a second one ends lem at
- * once. */
-static int signals_as_fd(void)
+static void print_result(const struct invocation *in, const struct run_outcome *o)
 {
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
-static int exit_code(const struct run_record *r, const struct summary *s, int rc,
-		     const struct lem_error *err)
-{
-	if (rc < 0)
-		return lem_code_exit(err->code);
-	(void)r;
-	return s->verdict.level == VERDICT_INVALID ? CLI_INVALID : CLI_OK;
-}
-
-struct texts {
-	struct str config, provenance, overrides;
-	char hash[17];
-};
-
-static void texts_of(const struct config *c, struct texts *t)
-{
-	*t = (struct texts){0};
-	config_effective_json(c, &t->config);
-	config_provenance_json(c, &t->provenance);
-	config_overrides_json(c, &t->overrides);
-	config_hash(c, t->hash);
-}
-
-static void texts_release(struct texts *t)
-{
-	str_release(&t->config);
-	str_release(&t->provenance);
-	str_release(&t->overrides);
-}
-
-/* Stores, reports, and gives the exit code. err holds what ended the run when rc < 0. */
-static int conclude(const struct invocation *in, struct store *st, const struct run_record *r,
-		    int rc, const struct lem_error *err)
-{
-	_cleanup_free_ struct summary *s = lem_calloc(1, sizeof(*s));
 	struct report_style style = {cli_color(stdout), cli_ascii(), cli_width(stdout)};
 	_cleanup_str_ struct str out = STR_INIT;
-	struct lem_error store_err;
-	int stored;
 
-	summarize(r, s);
-	stored = store_put(st, r, s, &store_err);
 	if (in->json) {
-		result_json(r, s, &out);
+		result_json(&o->record, o->summary, &out);
 	} else if (!in->quiet) {
-		report_run_text(r, s, &style, &out);
-		if (stored >= 0)
+		report_run_text(&o->record, o->summary, &style, &out);
+		if (!o->store_err.code)
 			str_addf(&out,
 				 "\n  stored in %s/%s.json; 'lem results show %s' shows this "
 				 "again\n",
-				 in->results_dir, r->run_id, r->run_id);
+				 in->results_dir, o->run_id, o->run_id);
 	}
 	fputs(str_c(&out), stdout);
 	fflush(stdout);
-	if (rc < 0)
-		cli_error(err);
-	if (stored < 0)
-		return cli_error(&store_err);
-	return exit_code(r, s, rc, err);
+	if (o->err.code)
+		cli_error(&o->err);
+	if (o->store_err.code)
+		cli_error(&o->store_err);
 }
 
 static int run_it(struct invocation *in, const struct config *c)
 {
-	_cleanup_free_ char *program_dir = fs_program_dir();
-	_cleanup_fd_ int cancel_fd = signals_as_fd();
-	struct progress_line line = {.terminal = isatty(STDERR_FILENO), .quiet = in->quiet};
-	struct run_request q = {
-		.exp = config_experiment(c),
-		.program_dir = program_dir,
-		.progress = progress_show,
-		.progress_arg = &line,
-		.cancel_fd = cancel_fd,
-	};
-	struct store *st = NULL;
-	struct run_record r;
-	struct lem_error err = LEM_ERROR_INIT;
-	struct texts t;
-	char run_id[128];
+	const char *configured = config_experiment(c)->results_dir;
+	_cleanup_fd_ int cancel_fd = cli_signals_fd();
+	struct run_one_request q = {.config = c, .cancel_fd = cancel_fd, .quiet = in->quiet};
+	struct run_outcome o;
 	int rc;
 
-	in->results_dir = cli_results_dir(in->results_dir ? in->results_dir : q.exp->results_dir);
-	if (store_open(in->results_dir, &st, &err) < 0)
-		return cli_error_as(&err, in->json);
-	rc = store_new_run_id(st, q.exp->config_name, run_id, sizeof(run_id), &err);
-	if (rc < 0) {
-		store_close(st);
-		return cli_error_as(&err, in->json);
-	}
-	texts_of(c, &t);
-	q.run_id = run_id;
-	q.config_hash = t.hash;
-	q.config_json = str_c(&t.config);
-	q.provenance_json = str_c(&t.provenance);
-	q.cli_overrides_json = str_c(&t.overrides);
-	run_record_init(&r);
-	rc = run_experiment(&q, &r, &err);
-	progress_clear(&line);
-	rc = r.t_start_ns ? conclude(in, st, &r, rc, &err) : cli_error_as(&err, in->json);
-	run_record_release(&r);
-	texts_release(&t);
-	store_close(st);
+	in->results_dir = cli_results_dir(in->results_dir ? in->results_dir : configured);
+	q.results_dir = in->results_dir;
+	rc = run_one(&q, &o);
+	if (o.summary)
+		print_result(in, &o);
+	else
+		cli_error_as(&o.err, in->json);
+	run_outcome_release(&o);
 	return rc;
 }
 
@@ -312,7 +210,7 @@ static int load_and_run(struct invocation *in)
 		.preset = in->preset,
 		.overrides = in->overrides,
 		.n_overrides = in->n_overrides,
-		.shape = local_shape,
+		.shape = cli_local_shape,
 	};
 	struct config *c = NULL;
 	struct lem_error err;
@@ -321,12 +219,13 @@ static int load_and_run(struct invocation *in)
 	if (config_load(&q, &c, &err) < 0)
 		return cli_error_as(&err, in->json);
 	if (!in->quiet || !config_ok(c))
-		print_findings(c, in->json);
+		cli_print_findings(config_findings(c));
 	if (!config_ok(c)) {
+		if (in->json)
+			print_refusal(c);
 		rc = CLI_REFUSED;
 	} else if (in->dry_run) {
-		fprintf(stderr, "lem: the configuration is good; nothing was started\n");
-		rc = CLI_OK;
+		rc = dry_run(config_experiment(c), in->json);
 	} else {
 		rc = run_it(in, c);
 	}
@@ -339,8 +238,7 @@ int cmd_experiment(int argc, char **argv)
 	_cleanup_free_ struct invocation *in = lem_calloc(1, sizeof(*in));
 	int rc = parse(argc, argv, in);
 
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error to report, not an end */
+	cli_ignore_signals();
 	if (rc == CLI_OK)
 		rc = load_and_run(in);
 	for (size_t i = 0; i < in->n_split; i++)

@@ -42,7 +42,7 @@ static void compose(const struct run_progress *p, struct str *s)
 		 seconds(p->elapsed_ns, a, sizeof(a)));
 	if (p->left_ns >= 0)
 		str_addf(s, ", %s left", seconds(p->left_ns, a, sizeof(a)));
-	if (p->phase == PHASE_PREFLIGHT && p->total)
+	if ((p->phase == PHASE_PREFLIGHT || p->phase == PHASE_LOAD) && p->total)
 		str_addf(s, "  %s of %s", num_format_bytes(p->done, a, sizeof(a)),
 			 num_format_bytes(p->total, b, sizeof(b)));
 	else if (p->phase == PHASE_WARMUP && p->total)

@@ -264,6 +264,29 @@ static bool read_i64_or_auto(const struct place *p, struct maybe_i64 *ret)
 	return true;
 }
 
+/* 17179869184, 16g, "512m": num_parse_bytes knows the units. */
+static bool read_bytes(const struct place *p, struct maybe_i64 *ret)
+{
+	uint64_t v;
+
+	if (p->n->kind != NODE_SCALAR || !num_parse_bytes(p->n->text, &v)) {
+		finding_hint(p->c, wrong(p, "C02", "a size"), "write it like 16g or 512m");
+		return false;
+	}
+	if (!in_range(p->o, (double)v)) {
+		char lo[24], hi[24];
+
+		num_format_bytes((uint64_t)p->o->min, lo, sizeof(lo));
+		num_format_bytes((uint64_t)p->o->max, hi, sizeof(hi));
+		finding_add(p->c, SEVERITY_ERROR, "C03", p->path, p->n,
+			    "must be a size from %s to %s, is %s", lo, hi,
+			    node_show(&p->c->arena, p->n));
+		return false;
+	}
+	*ret = (struct maybe_i64){.set = true, .v = (int64_t)v};
+	return true;
+}
+
 static bool is_list(const struct place *p, const char *of)
 {
 	if (p->n->kind == NODE_LIST)
@@ -405,6 +428,7 @@ bool bind_value(struct config *c, const struct section *s, const struct option *
 	case OPT_GPUS: return bind_gpus(c, n, field);
 	case OPT_COMPILE: return read_compile(&p, field);
 	case OPT_I64_OR_AUTO: return read_i64_or_auto(&p, field);
+	case OPT_BYTES: return read_bytes(&p, field);
 	case OPT_MAP: break;
 	}
 	return false;

@@ -24,5 +24,6 @@ void config_check(struct config *c, const struct config_request *req)
 	check_env(c);
 	check_sections(c);
 	check_engine(c);
+	check_docker(c);
 	check_parallel(c, req);
 }

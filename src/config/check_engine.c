@@ -220,6 +220,17 @@ static void check_vllm(struct config *c)
 					 config_where(c, "vllm.block_size"),
 					 "must be 16 or 32, is %" PRId64, v->block_size),
 			     "the default is 16");
+	if (config_written(c, "vllm.swap_space"))
+		finding_hint(c,
+			     say(c, SEVERITY_ERROR, "C11", "vllm.swap_space",
+				 "is no longer an option of vLLM, which computes sequences again "
+				 "instead of swapping them"),
+			     "remove it");
+	if (str_eq(v->speculative.method, "lookahead"))
+		finding_hint(c,
+			     say(c, SEVERITY_ERROR, "C11", "vllm.speculative.method",
+				 "lookahead is not a method of vLLM"),
+			     "use ngram, eagle3 or a draft model");
 	if (str_eq(v->quantization, "squeezellm"))
 		finding_hint(c,
 			     say(c, SEVERITY_ERROR, "C11", "vllm.quantization",

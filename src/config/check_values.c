@@ -226,6 +226,9 @@ void check_values(struct config *c)
 	check_energy(c);
 }
 
+#define GPUS_DECIDE "is derived from gpus and cannot be set here"
+#define GPUS_HOW    "remove it; gpus: [0, 1] uses the GPUs 0 and 1"
+
 static bool name_ok(const char *s)
 {
 	if (!isalpha((unsigned char)*s) && *s != '_')
@@ -236,20 +239,46 @@ static bool name_ok(const char *s)
 	return true;
 }
 
+/* Variables that would undo the routing, or hide that it cannot work; NULL: it may be set. */
+static const char *refused_env(const char *name, const char **ret_code, const char **ret_fix)
+{
+	static const struct {
+		const char *name, *code, *why, *fix;
+	} names[] = {
+		{"NVIDIA_DRIVER_CAPABILITIES", "R04",
+		 "is set by lem to what an engine needs: compute,utility", "remove it"},
+		{"NVIDIA_DISABLE_REQUIRE", "R25",
+		 "would turn the clear error of an image that is too new for the driver into a "
+		 "late CUDA error",
+		 "remove it; choose an image that the driver can run"},
+		{"CUDA_VISIBLE_DEVICES", "R04", GPUS_DECIDE, GPUS_HOW},
+		{"NVIDIA_VISIBLE_DEVICES", "R04", GPUS_DECIDE, GPUS_HOW},
+		{"CUDA_DEVICE_ORDER", "R04", GPUS_DECIDE, GPUS_HOW},
+		{"LEM_GPU_UUIDS", "R04", GPUS_DECIDE, GPUS_HOW},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (!str_eq(name, names[i].name))
+			continue;
+		*ret_code = names[i].code;
+		*ret_fix = names[i].fix;
+		return names[i].why;
+	}
+	*ret_code = "C03";
+	*ret_fix = "remove it, or give your own variable another name";
+	return str_starts(name, "LEM_") ? "begins with LEM_, which is lem's own" : NULL;
+}
+
 static void check_env_name(struct config *c, const char *name)
 {
-	static const char *const gpu_names[] = {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES",
-						"CUDA_DEVICE_ORDER", "LEM_GPU_UUIDS"};
+	const char *code, *fix, *why = refused_env(name, &code, &fix);
 	char *path = arena_printf(&c->arena, "env.%s", name);
 	const struct node *env = config_where(c, "env"), *at = node_get(env, name);
 	struct finding *f;
 
-	for (size_t i = 0; i < ARRAY_LEN(gpu_names); i++) {
-		if (!str_eq(name, gpu_names[i]))
-			continue;
-		f = finding_add(c, SEVERITY_ERROR, "R04", path, at ? at : env,
-				"is derived from gpus and cannot be set here");
-		finding_hint(c, f, "remove it; gpus: %s", "[0, 1] uses the GPUs 0 and 1");
+	if (why) {
+		f = finding_add(c, SEVERITY_ERROR, code, path, at ? at : env, "%s", why);
+		finding_hint(c, f, "%s", fix);
 	}
 	if (!name_ok(name))
 		finding_hint(c,

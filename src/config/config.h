@@ -133,6 +133,18 @@ struct energy_config {
 	double counter_hz;
 };
 
+/* How the engine's container is made; all engines but openai, whose server already runs. What
+ * decides which GPUs it gets is not here: gpus does. */
+struct docker_config {
+	bool present;
+	const char *image;         /* NULL: the engine's own, at the version lem was written for */
+	const char *pull;          /* missing, never, always */
+	struct maybe_i64 shm_size; /* bytes of /dev/shm; unset: by the number of GPUs */
+	struct str_list volumes;   /* "HOST:CONTAINER[:ro|:rw]", as written */
+	const char *network;       /* NULL: a network of Docker's own, the port on loopback */
+	const char *user;          /* NULL: the image's */
+};
+
 enum runner_kind { RUNNER_AUTO, RUNNER_PROCESS, RUNNER_DOCKER, RUNNER_SLURM, RUNNER_EXTERNAL };
 
 struct beam_config {
@@ -171,6 +183,8 @@ struct pytorch_config {
 	struct beam_config beam_search;
 	struct assisted_config assisted_generation;
 	struct kv_list extra_load, extra_generate;
+	const char *python; /* the interpreter: a path, or a name looked up in PATH */
+	double load_timeout_sec, request_timeout_sec;
 };
 
 struct vllm_speculative_config {
@@ -294,6 +308,7 @@ struct experiment {
 	bool streaming; /* one request at a time, each token stamped */
 	enum backend backend;
 	enum runner_kind runner;
+	struct docker_config docker;
 	bool strict_gpus, trust_remote_code;
 	struct maybe_i64 random_seed;
 	const char *results_dir; /* io.results_dir */

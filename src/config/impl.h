@@ -101,6 +101,7 @@ void check_prompts(struct config *c);
 void check_env(struct config *c);
 void check_sections(struct config *c);
 void check_engine(struct config *c);
+void check_docker(struct config *c);
 void check_parallel(struct config *c, const struct config_request *req);
 void check_shape(struct config *c, const struct config_request *req);
 

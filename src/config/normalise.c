@@ -253,7 +253,8 @@ static void take_old_traffic(struct norm *n, const struct option *o, const struc
 static void refuse_old(struct norm *n, const struct option *o, const char *path,
 		       const struct node *child)
 {
-	struct finding *f = finding_add(n->c, SEVERITY_ERROR, "C11", path, child, "%s", o->help);
+	struct finding *f = finding_add(n->c, SEVERITY_ERROR, o->code ? o->code : "C11", path,
+					child, "%s", o->help);
 
 	finding_hint(n->c, f, "%s", o->to);
 }
@@ -266,7 +267,7 @@ static void list_names(struct str *s, const struct section *section)
 	for (size_t i = 0; i < section->n; i++) {
 		const struct option *o = &section->options[i];
 
-		if (!option_is_key(o) && section->is_engine)
+		if (o->verdict == REJECT || (!option_is_key(o) && section->is_engine))
 			continue;
 		if (shown == SHOWN) {
 			str_add(s, ", …");

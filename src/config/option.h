@@ -26,6 +26,7 @@ enum option_type {
 	OPT_GPUS,
 	OPT_COMPILE,     /* false, true (the first of `choices`) or one of `choices` */
 	OPT_I64_OR_AUTO, /* struct maybe_i64, unset for "auto" */
+	OPT_BYTES,       /* struct maybe_i64: an integer, or a text with a unit such as 16g */
 	OPT_MAP,
 };
 
@@ -53,9 +54,10 @@ struct option {
 	const struct section *sub; /* OPT_MAP; of a RENAME row: the old keys below it */
 	const char *help;          /* one sentence; of REJECT and DROP rows: why */
 	enum verdict verdict;
-	bool silent;    /* RENAME: an alias, not worth a notice */
-	const char *to; /* RENAME: dotted path ("@engine." is the section of the backend);
-			   REJECT: what to write instead, a sentence */
+	bool silent;      /* RENAME: an alias, not worth a notice */
+	const char *to;   /* RENAME: dotted path ("@engine." is the section of the backend);
+			     REJECT: what to write instead, a sentence */
+	const char *code; /* REJECT: of the finding; NULL: C11 */
 };
 
 struct section {
@@ -89,7 +91,7 @@ struct section {
 extern const struct section section_experiment; /* the root of all tables */
 extern const struct section section_decoder, section_dataset, section_prompts, section_traffic,
 	section_slo, section_warmup, section_baseline, section_timeseries, section_window,
-	section_energy, section_io;
+	section_energy, section_io, section_docker;
 extern const struct section section_pytorch, section_vllm, section_tensorrt, section_sglang,
 	section_llamacpp, section_openai;
 extern const struct section section_old_batching, section_old_quantization, section_old_traffic,

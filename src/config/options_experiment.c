@@ -30,7 +30,8 @@ static const struct option options[] = {
 		 "synthetic:SHAPE[:QUANT]."},
 	{"model", MOVED, .to = "model_name", .silent = true},
 	{"adapter", OPT_STR, AT(adapter), .engines = ENGINE(PYTORCH) | ENGINE(VLLM),
-	 .help = "LoRA adapter to apply: Hugging Face id or folder."},
+	 .help = "LoRA adapter to apply: Hugging Face id, or a folder (./NAME when it is "
+		 "relative)."},
 	{"max_input_tokens", OPT_I64, AT(max_input_tokens), "512", AT_LEAST(1), .unit = "tokens",
 	 .help = "Longer prompts are cut to this many tokens, the same way for every engine; "
 		 "nothing is padded."},
@@ -95,6 +96,12 @@ static const struct option options[] = {
 	 CHOICES("auto", "process", "docker", "slurm", "external"),
 	 .help = "Where the engine runs: a process here, a container, a Slurm step, or already "
 		 "running elsewhere."},
+	{"docker", OPT_MAP, AT(docker), .sub = &section_docker, .engines = ~ENGINE(OPENAI),
+	 .help = "How the engine's container is made, with runner: docker."},
+	{"runners", OLD,
+	 .to = "write runner: docker, and docker: {image: …} for an image of your own; one file "
+	       "is one experiment on one engine",
+	 .help = "named a place for each engine"},
 	{"strict_gpus", OPT_BOOL, AT(strict_gpus), "false",
 	 .help = "Listed GPUs that the engine would leave idle are an error instead of a warning."},
 	{"trust_remote_code", OPT_BOOL, AT(trust_remote_code), "false",

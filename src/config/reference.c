@@ -1,4 +1,5 @@
 /* The tables as a documentation page: docs/config-reference.md is this text. */
+#include "base/num.h"
 #include "config/impl.h"
 
 static const char *const intro =
@@ -36,7 +37,7 @@ static const char *const intro =
 	"the engine in use, as JSON with\n"
 	"  sorted keys, before anything is resolved on the machine. Left out, because they cannot "
 	"change the measurement:\n"
-	"  `config_name`, `schema_version`, `io.results_dir`, `timeseries.enabled`, "
+	"  `config_name`, `schema_version`, `io.results_dir`, `timeseries.enabled`, `docker.pull`, "
 	"`extra_metadata`.\n";
 
 static void add_number(struct str *out, double v)
@@ -53,6 +54,13 @@ static void add_range(struct str *out, const struct option *o)
 {
 	if (!option_has_range(o))
 		return;
+	if (o->type == OPT_BYTES) {
+		char lo[24], hi[24];
+
+		str_addf(out, "%s – %s", num_format_bytes((uint64_t)o->min, lo, sizeof(lo)),
+			 num_format_bytes((uint64_t)o->max, hi, sizeof(hi)));
+		return;
+	}
 	if (o->max == OPTION_INT_MAX || (o->above && o->max >= 1e6)) {
 		str_addf(out, "%s %.10g", o->above ? ">" : "≥", o->min);
 		return;
@@ -87,6 +95,7 @@ static const char *type_name(enum option_type t)
 					    "list",
 					    "bool or choice",
 					    "int or `auto`",
+					    "size",
 					    "section"};
 
 	return names[t];
@@ -219,6 +228,9 @@ static void add_codes(struct str *out)
 		{"C21", "decoder: doubtful combination"},
 		{"C22", "few samples"},
 		{"C23", "engine: doubtful combination"},
+		{"R01", "would show the container every GPU of the machine"},
+		{"R02", "would choose the container's GPUs beside `gpus`"},
+		{"R03", "would choose how GPUs get into the container"},
 		{"R04", "GPU selection in `env`"},
 		{"R05", "not a GPU, or not a list of GPUs"},
 		{"R06", "a GPU twice"},
@@ -229,9 +241,12 @@ static void add_codes(struct str *out)
 		{"R13", "quantisation blocks do not allow the size"},
 		{"R14", "TensorRT-LLM: more or fewer GPUs needed than listed"},
 		{"R15", "expert parallel sizes do not multiply to the tensor parallel size"},
+		{"R17", "too little shared memory for several GPUs"},
+		{"R25", "would hide that an image needs a newer driver"},
 		{"R30", "llama.cpp: GPU positions, shares and layers do not fit gpus"},
 		{"R31", "PyTorch: more or fewer GPUs needed than listed"},
 		{"R32", "an extra argument would choose GPUs"},
+		{"R37", "a number of GPUs does not say which"},
 	};
 
 	str_add(out, "\n## Codes of findings\n| code | about |\n|---|---|\n");

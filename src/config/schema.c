@@ -83,6 +83,16 @@ static void add_int_or_auto(struct jsonw *w, const struct option *o)
 	jsonw_end_array(w);
 }
 
+static void add_bytes(struct jsonw *w, const struct option *o)
+{
+	jsonw_array(w, "type");
+	jsonw_str(w, NULL, "integer");
+	jsonw_str(w, NULL, "string");
+	jsonw_str(w, NULL, "null");
+	jsonw_end_array(w);
+	add_range(w, o);
+}
+
 static void add_type(struct jsonw *w, const struct option *o)
 {
 	switch (o->type) {
@@ -109,6 +119,7 @@ static void add_type(struct jsonw *w, const struct option *o)
 	case OPT_KV: type_or_null(w, "object"); break;
 	case OPT_GPUS: add_gpus(w); break;
 	case OPT_I64_OR_AUTO: add_int_or_auto(w, o); break;
+	case OPT_BYTES: add_bytes(w, o); break;
 	case OPT_MAP: break;
 	}
 }

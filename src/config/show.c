@@ -69,6 +69,7 @@ void option_json(struct jsonw *w, const char *key, const struct option *o, const
 	case OPT_BOOL: jsonw_bool(w, key, *(const bool *)field); break;
 	case OPT_I64: jsonw_i64(w, key, *(const int64_t *)field); break;
 	case OPT_F64: jsonw_f64(w, key, *(const double *)field); break;
+	case OPT_BYTES:
 	case OPT_MAYBE_I64: maybe_i64_json(w, key, field); break;
 	case OPT_MAYBE_F64: maybe_f64_json(w, key, field); break;
 	case OPT_STR:

@@ -18,22 +18,43 @@ struct engine_request {
 	const struct experiment *exp;
 	const struct model_shape *shape;   /* of the resolved model; fields may be 0 */
 	const struct gpu_binding *binding; /* n 0: CPU */
-	const char *model_path;            /* resolved, absolute */
-	const char *program_dir;           /* where lem's own workers lie, on this host */
-	bool in_container;    /* argv and paths are those inside; binds bring them there */
-	const char *hf_cache; /* this host's Hugging Face cache folder; NULL: none to bind */
-	int threads_default;  /* threads to use when the config does not say */
+	/* Absolute: a GGUF file, or a folder with config.json. Of a MODEL_HF engine also the id of
+	 * a model on the hub. shape->weights SYNTHETIC: there are no weights beside config.json. */
+	const char *model_path;
+	const char *program_dir; /* where lem's own workers lie, on this host */
+	bool in_container;       /* argv and paths are those inside; binds bring them there */
+	const char *hf_cache;    /* this host's HF_HOME (…/huggingface); NULL: none to bind */
+	bool model_cached;       /* model_path is a hub id, and all of it lies in hf_cache */
+	const char *hf_token; /* lem's own HF_TOKEN for a container that must fetch; NULL: none */
+	const char *home_dir; /* for ~ in paths of the config; NULL: not known */
+	const char *base_dir; /* absolute: where relative paths of the config start */
+	/* Where files of the launch spec are put on this host, absolute; need not exist yet. */
+	const char *scratch_dir;
+	int port; /* a free one of this host, for a server that listens on it; 0: its default */
+	int threads_default; /* threads to use when the config does not say */
+};
+
+/* What model_name must become before launch(). */
+enum model_form {
+	MODEL_GGUF, /* weights_resolve() */
+	MODEL_HF,   /* weights_resolve_hf() */
 };
 
 struct engine_ops {
 	enum backend backend;
 	const char *name; /* as backend_name() spells it */
+	enum model_form model;
+	/* This version can send it requests and so measure it. false: it can only be routed and
+	 * launched, which --dry-run shows; a run is refused before anything is started. */
+	bool measurable;
 	/* Pure; any thread; never blocks. Strings of ret live in a. LEM_E_REFUSED when the config
 	 * asks for what this engine cannot do. */
 	int (*launch)(const struct engine_request *req, struct arena *a, struct launch_spec *ret,
 		      struct lem_error *err);
 	/* How results name the way of working: "offline/static", … Static string. */
 	const char *(*mode)(const struct experiment *exp);
+	/* On a host it is started from its image; false: its worker lies beside lem. */
+	bool needs_container;
 };
 
 /* NULL when this version cannot start that engine. */
@@ -41,6 +62,7 @@ const struct engine_ops *engine_find(enum backend backend);
 /* "llamacpp, …" for messages; static string. */
 const char *engine_names(void);
 
-extern const struct engine_ops engine_llamacpp;
+extern const struct engine_ops engine_pytorch, engine_vllm, engine_tensorrt, engine_sglang,
+	engine_llamacpp;
 
 #endif

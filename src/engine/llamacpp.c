@@ -1,7 +1,6 @@
-#include <jansson.h>
+#include "engine/common.h"
 
-#include "base/jsonw.h"
-#include "engine/engine.h"
+#define WORKER "lem-worker-llama"
 
 /* All layers: llama.cpp takes any number above the model's as "all". */
 enum { ALL_LAYERS = 9999, STOP_GRACE_S = 10 };
@@ -25,7 +24,7 @@ static int64_t batch_size(const struct experiment *e)
 	return e->streaming ? 1 : e->llamacpp.batch_size;
 }
 
-static char *load_request(const struct engine_request *req, struct arena *a)
+static char *load_request(const struct engine_request *req, const char *model, struct arena *a)
 {
 	const struct experiment *e = req->exp;
 	const struct llamacpp_config *c = &e->llamacpp;
@@ -36,7 +35,7 @@ static char *load_request(const struct engine_request *req, struct arena *a)
 	jsonw_object(&w, NULL);
 	jsonw_str(&w, "op", "load");
 	jsonw_i64(&w, "protocol", 1);
-	jsonw_str(&w, "model", req->model_path);
+	jsonw_str(&w, "model", model);
 	jsonw_i64(&w, "batch_size", batch_size(e));
 	jsonw_i64(&w, "n_ctx", or_default(c->n_ctx, 0));
 	jsonw_i64(&w, "n_batch", c->n_batch);
@@ -61,46 +60,49 @@ static char *load_request(const struct engine_request *req, struct arena *a)
 	return arena_strdup(a, str_c(&s));
 }
 
-/* A string without its JSON quoting; numbers and booleans as they are written. */
-static const char *plain_text(const char *json, struct arena *a)
+/* The worker and the model file, where the engine finds them. */
+static const char *show_file(struct launch_draft *d, const char *path, const char *inside)
 {
-	json_t *j = json_loads(json, JSON_DECODE_ANY, NULL);
-	const char *text = arena_strdup(a, json_is_string(j) ? json_string_value(j) : json);
-
-	json_decref(j);
-	return text;
+	if (!d->req->in_container)
+		return path;
+	words_addf(&d->binds, "%s:%s:ro", path, inside);
+	return inside;
 }
 
-/* The config's own variables come first, so that lem's routing variables stand last and win. */
-static const char *const *environment(const struct engine_request *req, struct arena *a)
+static const char *model_file(struct launch_draft *d)
 {
-	const struct kv_list *user = &req->exp->env;
-	const char **env = arena_array(a, user->n + 3, sizeof(*env));
-	size_t n = 0;
+	const char *slash = strrchr(d->req->model_path, '/');
 
-	for (size_t i = 0; i < user->n; i++)
-		env[n++] =
-			arena_printf(a, "%s=%s", user->at[i].key, plain_text(user->at[i].json, a));
-	if (req->binding->n == 0) {
-		env[n++] = "CUDA_VISIBLE_DEVICES="; /* CPU only: a CUDA build of the library must
-						       see none */
-		return env;
-	}
-	_cleanup_str_ struct str ids = STR_INIT;
+	return show_file(
+		d, d->req->model_path,
+		arena_printf(d->a, IN_MODELS "/%s", slash ? slash + 1 : d->req->model_path));
+}
 
-	for (size_t i = 0; i < req->binding->n; i++)
-		str_addf(&ids, "%s%d",
-			 i ? "," : "CUDA_VISIBLE_DEVICES=", req->binding->gpus[i].index);
-	env[n++] = arena_strdup(a, str_c(&ids));
-	env[n++] = "CUDA_DEVICE_ORDER=PCI_BUS_ID";
-	return env;
+static const char *worker_file(struct launch_draft *d)
+{
+	const struct experiment *e = d->req->exp;
+	const char *path = e->llamacpp.worker;
+
+	if (!path)
+		path = arena_printf(d->a, "%s/" WORKER, d->req->program_dir);
+	else if (d->req->in_container) /* a bind needs the whole path */
+		path = engine_host_path(d, path);
+	if (!path)
+		return NULL;
+	return show_file(d, path, IN_LEM "/" WORKER);
 }
 
 static int llamacpp_launch(const struct engine_request *req, struct arena *a,
 			   struct launch_spec *ret, struct lem_error *err)
 {
-	const struct llamacpp_config *c = &req->exp->llamacpp;
-	const char **argv = arena_array(a, 2, sizeof(*argv));
+	struct launch_draft d = LAUNCH_DRAFT(req, a, err);
+	struct launch_spec s = {
+		.channel = CHANNEL_WORKER,
+		.load_timeout_ns = (int64_t)(req->exp->llamacpp.load_timeout_sec * 1e9),
+		.silence_ns = (int64_t)(req->exp->llamacpp.request_timeout_sec * 1e9),
+		.stop_grace_ns = STOP_GRACE_S * NS_PER_S,
+	};
+	int rc;
 
 	if (!str_ends(req->model_path, ".gguf")) {
 		lem_fail(err, LEM_E_REFUSED, "llama.cpp reads GGUF files, and '%s' is not one",
@@ -108,19 +110,20 @@ static int llamacpp_launch(const struct engine_request *req, struct arena *a,
 		return lem_error_fix(
 			err, "name a .gguf file, hf:ORG/REPO:FILE.gguf, or synthetic:llama-15m");
 	}
-	argv[0] = c->worker ? arena_strdup(a, c->worker)
-			    : arena_printf(a, "%s/lem-worker-llama", req->program_dir);
-	*ret = (struct launch_spec){
-		.engine = "llamacpp",
-		.channel = CHANNEL_WORKER,
-		.argv = argv,
-		.env = environment(req, a),
-		.load_json = load_request(req, a),
-		.load_timeout_ns = (int64_t)(c->load_timeout_sec * 1e9),
-		.stop_grace_ns = STOP_GRACE_S * NS_PER_S,
-		.gpus_needed = req->binding->n,
-	};
-	return 0;
+	const char *worker = worker_file(&d);
+
+	if (!worker)
+		return -(int)err->code;
+	s.load_json = load_request(req, model_file(&d), a);
+	/* the images of llama.cpp have an entrypoint of their own */
+	if (req->in_container)
+		s.entrypoint = worker;
+	else
+		words_add(&d.argv, worker);
+	rc = engine_finish(&d, NULL, &s);
+	if (rc >= 0)
+		*ret = s;
+	return rc;
 }
 
 static const char *llamacpp_mode(const struct experiment *e)
@@ -133,6 +136,8 @@ static const char *llamacpp_mode(const struct experiment *e)
 const struct engine_ops engine_llamacpp = {
 	.backend = BACKEND_LLAMACPP,
 	.name = "llamacpp",
+	.model = MODEL_GGUF,
+	.measurable = true,
 	.launch = llamacpp_launch,
 	.mode = llamacpp_mode,
 };

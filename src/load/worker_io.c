@@ -178,11 +178,18 @@ static void last_lines(const struct str *log, char *buf, size_t size)
 
 static int fail_ended(struct worker_io *w, const char *doing, struct lem_error *err)
 {
-	char how[64], tail[400];
+	int64_t patience_ns = clock_now_ns() + 2 * NS_PER_S;
+	char how[160], tail[400];
 
-	proc_wait_until(w->proc, clock_now_ns() + 2 * NS_PER_S);
+	if (w->wait_until)
+		(void)w->wait_until(w->end_arg, patience_ns);
+	else
+		(void)proc_wait_until(w->proc, patience_ns);
 	worker_io_drain(w);
-	proc_describe_end(w->proc, how, sizeof(how));
+	if (w->describe_end)
+		(void)w->describe_end(w->end_arg, how, sizeof(how));
+	else
+		proc_describe_end(w->proc, how, sizeof(how));
 	last_lines(&w->log, tail, sizeof(tail));
 	lem_fail(err, LEM_E_ENGINE, "the worker ended while %s: %s", doing, how);
 	return lem_error_why(err, "%s%s", tail[0] ? "its last words: " : "it left no message",
@@ -290,9 +297,9 @@ int worker_io_next(struct worker_io *w, int64_t silence_ns, const char *doing, s
 
 			lem_fail(err, LEM_E_TIMEOUT, "the worker said nothing for %s while %s",
 				 num_format_duration(silence_ns, buf, sizeof(buf)), doing);
-			return lem_error_fix(err, "raise llamacpp.load_timeout_sec or "
-						  "llamacpp.request_timeout_sec if "
-						  "this machine is that slow");
+			return lem_error_fix(err, "raise load_timeout_sec or "
+						  "request_timeout_sec in the engine's section "
+						  "if this machine is that slow");
 		}
 	}
 }

@@ -15,7 +15,11 @@
 #include "sys/proc.h"
 
 struct worker_io {
-	struct proc *proc;       /* borrowed: its descriptors are read and written here */
+	struct proc *proc; /* borrowed: its descriptors are read and written here */
+	/* How the worker's end is awaited and described; NULL: it is the process of `proc`. */
+	bool (*wait_until)(void *arg, int64_t t_ns);
+	char *(*describe_end)(void *arg, char *buf, size_t size);
+	void *end_arg;
 	int cancel_fd;           /* readable: give up with LEM_E_INTERRUPTED; -1: none */
 	void (*tick)(void *arg); /* called about five times a second while waiting; may be NULL */
 	void *tick_arg;

@@ -401,8 +401,8 @@ static bool open_gpu(struct meter_setup *su, struct nvml_meter *m, const struct 
 	int r;
 
 	g->nvml = m->nvml;
-	lem_strlcpy(g->uuid, ref->uuid, sizeof(g->uuid));
-	r = m->nvml->device_by_uuid(ref->uuid, &g->dev);
+	lem_strlcpy(g->uuid, gpu_ref_card(ref), sizeof(g->uuid));
+	r = m->nvml->device_by_uuid(gpu_ref_card(ref), &g->dev);
 	if (r == NVML_SUCCESS)
 		return true;
 	lem_strlcpy(meter_add_status(su, "nvml", g->uuid, false, "GPU %d cannot be read: %s",

@@ -21,7 +21,14 @@ struct gpu_ref {
 	 * gpus. */
 	int container_index;
 	uint64_t memory_bytes;
+	int64_t t_lost_ns; /* the driver said that it is gone (R41), CLOCK_MONOTONIC; 0 never */
 };
+
+/* The device whose energy is read: old records know only one UUID. */
+static inline const char *gpu_ref_card(const struct gpu_ref *g)
+{
+	return g->card_uuid[0] ? g->card_uuid : g->uuid;
+}
 
 /* What is asked of a container engine. Never a count, never "all" (routing.md R01, R02, R37). */
 struct gpu_device_request {
@@ -50,11 +57,20 @@ struct gpu_observed {
 	char pci_bus_id[32];
 };
 
+/* What watching the driver's process lists during the window gave. */
+enum gpu_guard {
+	GPU_GUARD_NONE,   /* not watched, or the lists could not be read or matched */
+	GPU_GUARD_SEEN,   /* the engine's processes were on every GPU of the binding */
+	GPU_GUARD_UNSEEN, /* the lists could be read, but the engine was not on all of them */
+	GPU_GUARD_STRAY,  /* the engine was on a GPU that gpus does not list */
+};
+
 /* A process that is not the engine's on a GPU that is being measured. */
 struct gpu_foreigner {
 	char card_uuid[96];
 	int64_t pid; /* on the host */
 	char name[64], user[32];
+	bool graphics;                 /* only draws: a display server */
 	uint64_t memory_bytes;         /* on the GPU; 0 unknown */
 	int64_t t_first_ns, t_last_ns; /* seen, CLOCK_MONOTONIC */
 };
@@ -69,13 +85,15 @@ struct gpu_binding {
 	struct gpu_device_request request;
 	const char *const *warnings; /* NULL-terminated; NULL: none */
 
-	/* The proof (src/run/prove.c). */
+	/* The proof (src/run/prove.c) and the watch (src/run/watch.c). In a run record gpus,
+	 * observed and foreigners are malloc'ed, strings lie in its arena. */
 	bool proved;
 	char proof[160]; /* how it was proved, or why it could not be; "" nothing tried */
 	struct gpu_observed *observed;
 	size_t n_observed;
 	struct gpu_foreigner *foreigners;
 	size_t n_foreigners;
+	enum gpu_guard guard_level;
 	char guard[160]; /* how the process lists were watched, or why not; "" not watched */
 };
 

@@ -12,6 +12,13 @@ enum engine_channel {
 	CHANNEL_HTTP,   /* an HTTP server */
 };
 
+/* A file that the engine needs beside argv; argv and binds name it already. Whoever starts the spec
+ * writes it before and removes it after. */
+struct launch_file {
+	const char *host_path; /* absolute; its folder may have to be made */
+	const char *contents;
+};
+
 struct launch_spec {
 	const char *engine; /* registry name: "llamacpp", … */
 	enum engine_channel channel;
@@ -22,8 +29,10 @@ struct launch_spec {
 	const char *cwd; /* NULL: inherit */
 	const char *load_json;   /* CHANNEL_WORKER: the `load` request, one line */
 	int64_t load_timeout_ns; /* until `loaded` */
+	int64_t silence_ns;      /* CHANNEL_WORKER: it must say something within, while running */
 	int64_t stop_grace_ns;   /* SIGTERM to SIGKILL */
 	size_t gpus_needed;
+	const struct launch_file *files; /* ends with a NULL host_path; NULL: none */
 
 	/* For a container; unused by a process. Paths in argv are then paths inside it. */
 	const char *image;          /* reference or digest */

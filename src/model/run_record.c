@@ -13,6 +13,8 @@ void run_record_release(struct run_record *r)
 	free(r->steps);
 	free(r->notes);
 	free(r->binding.gpus);
+	free(r->binding.observed);
+	free(r->binding.foreigners);
 	sample_set_release(&r->samples);
 	arena_release(&r->arena);
 	run_record_init(r);

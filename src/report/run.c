@@ -58,6 +58,14 @@ static void put_title(struct pen *p, const struct run_record *r, const struct su
 	put_error(p, r);
 }
 
+static int card_index(const struct run_record *r, const char *card_uuid)
+{
+	for (size_t i = 0; i < r->binding.n; i++)
+		if (str_eq(gpu_ref_card(&r->binding.gpus[i]), card_uuid))
+			return r->binding.gpus[i].index;
+	return -1;
+}
+
 static const char *weights_text(enum weights_kind k)
 {
 	switch (k) {
@@ -106,6 +114,35 @@ static void put_cpu(struct pen *p, const struct run_record *r)
 	pen_line(p, "device", "CPU only%s", str_c(&s));
 }
 
+static void put_foreigners(struct pen *p, const struct run_record *r)
+{
+	for (size_t i = 0; i < r->binding.n_foreigners; i++) {
+		const struct gpu_foreigner *f = &r->binding.foreigners[i];
+		bool in = f->t_last_ns >= r->window_start_ns && f->t_first_ns <= r->window_end_ns;
+
+		pen_line(p, i ? "" : "others", "pid %" PRId64 " %s%s%s on GPU %d%s%s", f->pid,
+			 f->name[0] ? f->name : "(name not known)", f->user[0] ? " of " : "",
+			 f->user, card_index(r, f->card_uuid), f->graphics ? ", graphics" : "",
+			 r->window_end_ns && in ? ", during the window" : ", outside the window");
+	}
+}
+
+/* How it is known that the engine had these GPUs, and who else was on them. */
+static void put_gpus(struct pen *p, const struct run_record *r)
+{
+	const struct gpu_binding *b = &r->binding;
+
+	for (size_t i = 0; i < b->n; i++)
+		pen_line(p, i ? "" : "GPUs", "%d  %s%s%s%s", b->gpus[i].index, b->gpus[i].name,
+			 pen_dot(p), b->gpus[i].uuid,
+			 b->proved || b->proof[0] ? "" : " (not proved)");
+	if (b->n && b->proof[0])
+		pen_line(p, "", "(%s %s)", b->proved ? "proved by" : "not proved:", b->proof);
+	if (b->n && b->path[0])
+		pen_line(p, "routing", "%s%s%s", b->path, b->guard[0] ? pen_dot(p) : "", b->guard);
+	put_foreigners(p, r);
+}
+
 static void put_subject(struct pen *p, const struct run_record *r)
 {
 	put_model(p, r);
@@ -116,10 +153,7 @@ static void put_subject(struct pen *p, const struct run_record *r)
 		pen_line(p, "image", "%s", r->image_digest);
 	if (!r->binding.n)
 		put_cpu(p, r);
-	for (size_t i = 0; i < r->binding.n; i++)
-		pen_line(p, i ? "" : "GPUs", "%d  %s%s%s%s", r->binding.gpus[i].index,
-			 r->binding.gpus[i].name, pen_dot(p), r->binding.gpus[i].uuid,
-			 r->binding.proved ? "" : " (not proved)");
+	put_gpus(p, r);
 }
 
 static void put_work(struct pen *p, const struct run_record *r, const struct summary *s)

@@ -24,6 +24,8 @@ void life_phase(struct life *l, enum run_phase p, int64_t expected_ns)
 	if (l->sampler)
 		sampler_mark(
 			l->sampler); /* the edge's joules are told apart by reads close to it */
+	if (l->watch)
+		watch_mark(l->watch);
 	l->t_end_hint_ns = expected_ns > 0 ? l->t_phase_ns + expected_ns : 0;
 	l->detail = "";
 	l->tokens_before = l->tokens_rate = 0;
@@ -68,6 +70,15 @@ void life_report(struct life *l)
 		.total = l->total,
 	};
 	l->req->progress(l->req->progress_arg, &p);
+}
+
+void life_release(struct life *l)
+{
+	session_release(&l->session);
+	life_remove_files(l);
+	prompts_release(&l->prompts);
+	gpu_inventory_release(&l->inventory);
+	free(l->model_path);
 }
 
 int life_idle(struct life *l, int64_t until_ns, struct lem_error *err)

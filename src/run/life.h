@@ -5,11 +5,14 @@
 #define LEM_RUN_LIFE_H
 
 #include "engine/engine.h"
+#include "gpu/inventory.h"
+#include "gpu/place.h"
 #include "load/prompts.h"
 #include "meter/meter.h"
 #include "run/assemble.h"
 #include "run/run.h"
 #include "run/session.h"
+#include "run/watch.h"
 #include "sys/host.h"
 
 struct life {
@@ -20,9 +23,17 @@ struct life {
 	struct host_facts host;
 	struct prompt_set prompts;
 	char *model_path;
+	const char *hf_home; /* NULL: none */
+	bool model_cached;
+	bool planning; /* only what would be started is asked for: nothing is made or fetched */
+	struct gpu_place place;
+	struct gpu_inventory inventory;
+	const struct runner_ops *runner;
+	bool rootless; /* of the container engine */
 	struct launch_spec spec;
 	struct session session;
 	struct sampler *sampler; /* NULL: nothing is metered */
+	struct watch *watch;     /* NULL: no GPUs, or nobody can look */
 	bool energy_readable;    /* some measured joules can be had here: baselines make sense */
 	size_t batch;            /* requests computed together */
 	int64_t forced_tokens;   /* output tokens every request must have; 0: not forced */
@@ -32,6 +43,7 @@ struct life {
 	enum run_phase phase;
 	int64_t t_phase_ns, t_end_hint_ns; /* 0: unknown */
 	const char *detail;
+	char runner_detail[120];
 	int64_t tokens_before; /* of earlier passes in this phase */
 	uint64_t done, total;
 	int64_t t_rate_ns, tokens_rate; /* last point of the rate shown */
@@ -45,7 +57,25 @@ void life_report(struct life *l); /* calls the progress hook */
 /* Sleeps until then with progress; LEM_E_INTERRUPTED when cancelled. */
 int life_idle(struct life *l, int64_t until_ns, struct lem_error *err);
 
+/* Cleans up whatever a life holds, on every way out. */
+void life_release(struct life *l);
+
 int life_preflight(struct life *l, struct lem_error *err);
+/* model.c: finds, fetches or makes the model; a plan only finds it. */
+int life_find_model(struct life *l, struct lem_error *err);
+void life_remove_files(struct life *l); /* those of the launch spec */
+/* bind.c: the runner for this engine here, and gpus: → the record's binding, once. */
+int life_bind(struct life *l, struct lem_error *err);
+/* check_gpus.c: R26, R27 and R28, on the GPUs as they are now. */
+int life_check_gpus(struct life *l, struct lem_error *err);
+/* prove.c. life_can_prove looks for the probe before time is spent; life_prove runs it where the
+ * engine will run: LEM_E_ROUTING unless CUDA shows there what gpus lists, in that order. */
+int life_can_prove(struct life *l, struct lem_error *err);
+int life_prove(struct life *l, struct lem_error *err);
+/* The devices that the engine itself names, against the binding. */
+int life_check_loaded(struct life *l, const struct worker_loaded *w, struct lem_error *err);
+/* blame.c: known lines of the engine's log or the daemon's message → rule, cause and fix. */
+void life_blame(const struct life *l, struct lem_error *err);
 int life_warm_up(struct life *l, struct lem_error *err);
 int life_measure(struct life *l, struct lem_error *err);
 

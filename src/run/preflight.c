@@ -1,73 +1,9 @@
 #include "base/clock.h"
 #include "base/num.h"
-#include "gpu/id.h"
 #include "run/life.h"
-#include "weights/weights.h"
+#include "sys/fs.h"
 
 /* Everything that can be known to be wrong before anything is started. */
-
-static bool on_weights_progress(void *arg, const char *what, uint64_t done, uint64_t total)
-{
-	struct life *l = arg;
-	struct lem_error ignored;
-
-	l->detail = what;
-	l->done = done;
-	l->total = total;
-	life_report(l);
-	return life_idle(l, clock_now_ns() + 1, &ignored) ==
-	       0; /* only looks at the cancel descriptor */
-}
-
-static int find_model(struct life *l, struct lem_error *err)
-{
-	struct run_record *r = l->rec;
-	struct weights_request w = {
-		.model_name = l->e->model_name,
-		.base_dir = l->e->root_dir,
-		.quant = NULL,
-		.seed = l->e->random_seed.set ? (uint64_t)l->e->random_seed.v : 0,
-		.progress = on_weights_progress,
-		.progress_arg = l,
-	};
-	char hex[65];
-	int rc = weights_resolve(&w, &l->model_path, &r->shape, err);
-
-	if (rc >= 0)
-		rc = weights_sha256(l->model_path, hex, err);
-	if (rc < 0)
-		return rc;
-	r->model_name = arena_strdup(&r->arena, l->e->model_name);
-	r->model_path = arena_strdup(&r->arena, l->model_path);
-	r->model_sha256 = arena_strdup(&r->arena, hex);
-	return 0;
-}
-
-/* gpus: of the config → UUIDs, once; everything later goes by them. */
-static int bind_gpus(struct life *l, struct lem_error *err)
-{
-	_cleanup_gpu_inventory_ struct gpu_inventory inv = {0};
-	_cleanup_arena_ struct arena a = ARENA_INIT;
-	struct gpu_binding b = {0};
-	struct run_record *r = l->rec;
-	int rc;
-
-	lem_strlcpy(r->binding.path, l->e->gpus.n ? "process" : "none", sizeof(r->binding.path));
-	if (l->e->gpus.n == 0)
-		return 0;
-	rc = gpu_inventory_read(&inv, err);
-	if (rc >= 0)
-		rc = gpu_resolve(&inv, l->e->gpus.at, l->e->gpus.n, getenv("CUDA_VISIBLE_DEVICES"),
-				 &a, &b, err);
-	if (rc < 0) {
-		err->code = LEM_E_REFUSED;
-		return rc;
-	}
-	r->binding.n = b.n;
-	r->binding.gpus = lem_calloc(b.n, sizeof(*b.gpus));
-	memcpy(r->binding.gpus, b.gpus, b.n * sizeof(*b.gpus));
-	return 0;
-}
 
 static int check_memory(const struct life *l, struct lem_error *err)
 {
@@ -88,7 +24,10 @@ static int check_prompts(struct life *l, struct lem_error *err)
 	const struct model_shape *s = &l->rec->shape;
 	int64_t longest = l->e->max_input_tokens + l->e->max_output_tokens;
 
-	if (!l->prompts.synthetic && !s->has_tokenizer) {
+	/* A plan fetches no file; of what only the hub holds a tokenizer is assumed. */
+	bool known = !l->planning || s->n_layer;
+
+	if (known && !l->prompts.synthetic && !s->has_tokenizer) {
 		lem_fail(err, LEM_E_REFUSED, "the prompts are text, but '%s' has no tokenizer",
 			 l->e->model_name);
 		return lem_error_fix(
@@ -108,7 +47,84 @@ static int64_t forced_tokens(const struct experiment *e)
 	return e->min_output_tokens == e->max_output_tokens ? e->max_output_tokens : 0;
 }
 
-static int make_spec(struct life *l, struct lem_error *err)
+static bool same_name(const char *a, const char *b)
+{
+	size_t n = strcspn(a, "=");
+
+	return n == strcspn(b, "=") && memcmp(a, b, n) == 0;
+}
+
+static bool is_named_in(const char *entry, const char *const *list)
+{
+	for (; list && *list; list++)
+		if (same_name(entry, *list))
+			return true;
+	return false;
+}
+
+static size_t count_entries(const char *const *list)
+{
+	size_t n = 0;
+
+	while (list && list[n])
+		n++;
+	return n;
+}
+
+/* What routes the GPUs stands last, once, and wins over whatever the engine or the config says. */
+static const char *const *with_routing(const char *const *env, const char *const *routing,
+				       struct arena *a)
+{
+	const char **all =
+		arena_array(a, count_entries(env) + count_entries(routing) + 1, sizeof(*all));
+	size_t n = 0;
+
+	for (; env && *env; env++)
+		if (!is_named_in(*env, routing))
+			all[n++] = *env;
+	for (; routing && *routing; routing++)
+		all[n++] = *routing;
+	return all;
+}
+
+/* Where files of the launch spec are written for the length of a run. */
+static const char *scratch_dir(const struct life *l)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	return arena_printf(&l->rec->arena, "%s/lem-%s", tmp && tmp[0] == '/' ? tmp : "/tmp",
+			    l->req->run_id ? l->req->run_id : "dry-run");
+}
+
+static int write_files(struct life *l, struct lem_error *err)
+{
+	const struct launch_file *f = l->spec.files;
+	int rc = 0;
+
+	if (!f || !f->host_path)
+		return 0;
+	rc = fs_mkdirs(scratch_dir(l), err);
+	for (; f->host_path && rc >= 0; f++)
+		rc = fs_write_atomic(f->host_path, f->contents, strlen(f->contents), err);
+	return rc;
+}
+
+void life_remove_files(struct life *l)
+{
+	for (const struct launch_file *f = l->spec.files; f && f->host_path && !l->planning; f++)
+		(void)unlink(f->host_path);
+	if (l->spec.files && !l->planning)
+		(void)rmdir(scratch_dir(l));
+}
+
+static const char *absolute(struct arena *a, const char *dir)
+{
+	_cleanup_free_ char *real = realpath(dir ? dir : ".", NULL);
+
+	return arena_strdup(a, real ? real : "/");
+}
+
+static int launch(struct life *l, struct lem_error *err)
 {
 	struct run_record *r = l->rec;
 	struct engine_request q = {
@@ -117,22 +133,49 @@ static int make_spec(struct life *l, struct lem_error *err)
 		.binding = &r->binding,
 		.model_path = l->model_path,
 		.program_dir = l->req->program_dir,
+		.in_container = l->runner->is_container,
+		.hf_cache = l->hf_home,
+		.model_cached = l->model_cached,
+		.hf_token = getenv("HF_TOKEN"),
+		.home_dir = getenv("HOME"),
+		.base_dir = absolute(&r->arena, l->e->root_dir),
+		.scratch_dir = scratch_dir(l),
 		.threads_default =
 			l->host.cores_allowed >= 4 ? l->host.cores_allowed : l->host.cpus_allowed,
 	};
-	const struct runner_ops *runner = runner_find(l->e->runner);
 	int rc = l->engine->launch(&q, &r->arena, &l->spec, err);
 
 	if (rc < 0)
 		return rc;
-	if (!runner)
-		return lem_fail(err, LEM_E_REFUSED,
-				"this version of lem starts engines as processes only");
-	l->session.runner = runner;
+	l->spec.env = with_routing(l->spec.env, r->binding.env, &r->arena);
+	l->spec.binding = &r->binding;
+	l->spec.run_id = l->req->run_id;
+	l->spec.experiment = l->e->config_name;
 	l->session.spec = &l->spec;
-	const struct runner_context c = {.cancel_fd = l->req->cancel_fd};
+	l->session.silence_ns = l->spec.silence_ns;
+	return 0;
+}
 
-	return runner->check(&l->spec, &c, err);
+static int make_spec(struct life *l, struct lem_error *err)
+{
+	int rc = launch(l, err);
+
+	if (rc < 0 || l->planning)
+		return rc;
+	if (!l->engine->measurable) {
+		(void)lem_fail(
+			err, LEM_E_REFUSED,
+			"this version of lem can route and launch %s, but not send it requests yet",
+			l->engine->name);
+		return lem_error_fix(err, "see what would be started with --dry-run");
+	}
+	rc = write_files(l, err);
+	if (rc < 0 || !l->runner->check)
+		return rc;
+	rc = l->runner->check(&l->spec, &l->session.context, err);
+	if (rc < 0 && err->code != LEM_E_INTERRUPTED)
+		err->code = LEM_E_REFUSED; /* nothing was started yet */
+	return rc < 0 ? -(int)err->code : 0;
 }
 
 static int find_engine(struct life *l, struct lem_error *err)
@@ -154,11 +197,14 @@ int life_preflight(struct life *l, struct lem_error *err)
 	int rc;
 
 	host_read(&l->host);
-	l->batch = l->e->streaming ? 1 : (size_t)l->e->llamacpp.batch_size;
+	l->batch = l->e->streaming                    ? 1
+		   : l->e->backend == BACKEND_PYTORCH ? (size_t)l->e->pytorch.batch_size
+						      : (size_t)l->e->llamacpp.batch_size;
 	l->forced_tokens = forced_tokens(l->e);
 	if ((rc = find_engine(l, err)) < 0 || (rc = prompts_load(l->e, &l->prompts, err)) < 0 ||
-	    (rc = bind_gpus(l, err)) < 0 || (rc = find_model(l, err)) < 0 ||
-	    (rc = check_prompts(l, err)) < 0 || (rc = make_spec(l, err)) < 0)
+	    (rc = life_bind(l, err)) < 0 || (rc = life_find_model(l, err)) < 0 ||
+	    (rc = check_prompts(l, err)) < 0 || (rc = life_check_gpus(l, err)) < 0 ||
+	    (rc = make_spec(l, err)) < 0)
 		return rc;
 	return check_memory(l, err);
 }

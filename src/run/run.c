@@ -92,6 +92,35 @@ static void take_loaded(struct life *l, const struct worker_loaded *w)
 			r, "the engine and the file disagree on whether the weights are synthetic");
 }
 
+/* Looking at process lists is a second witness: without it a run goes on, and says so. */
+static void start_watch(struct life *l)
+{
+	struct gpu_binding *b = &l->rec->binding;
+	struct lem_error err;
+
+	if (b->n && watch_start(b, &l->watch, &err) < 0)
+		(void)snprintf(b->guard, sizeof(b->guard),
+			       "the driver's process lists could not be watched: %.100s", err.what);
+}
+
+/* Between the proof and a started engine nobody on the GPUs is judged. */
+static int start_engine(struct life *l, struct lem_error *err)
+{
+	int rc = session_start(&l->session, err);
+
+	if (l->watch)
+		watch_resume(l->watch, rc < 0 ? NULL : &l->session.running);
+	if (rc < 0)
+		return lem_error_context(err, "starting the engine");
+	l->detail = "";
+	l->session.io.tick = (void (*)(void *))(void *)life_report;
+	l->session.io.tick_arg = l;
+	l->rec->image_digest = arena_strdup(&l->rec->arena, l->session.running.image_digest);
+	if (l->session.running.host_pid > 0)
+		sampler_watch_pid(l->sampler, l->session.running.host_pid);
+	return 0;
+}
+
 static int load(struct life *l, struct lem_error *err)
 {
 	struct worker_loaded w;
@@ -99,16 +128,17 @@ static int load(struct life *l, struct lem_error *err)
 	int rc;
 
 	life_phase(l, PHASE_LOAD, 0);
-	rc = session_start(&l->session, err);
-	if (rc < 0)
+	if (l->watch)
+		watch_pause(l->watch);
+	if ((rc = life_prove(l, err)) < 0 || (rc = start_engine(l, err)) < 0)
 		return rc;
-	l->session.io.tick = (void (*)(void *))(void *)life_report;
-	l->session.io.tick_arg = l;
-	sampler_watch_pid(l->sampler, l->session.running.proc.pid);
 	rc = session_load(&l->session, &l->rec->arena, &w, err);
 	if (rc < 0)
 		return lem_error_context(err, "loading the model");
 	take_loaded(l, &w);
+	rc = life_check_loaded(l, &w, err);
+	if (rc < 0)
+		return rc;
 	if (l->rec->shape.n_vocab < 2)
 		return lem_fail(err, LEM_E_ENGINE,
 				"the engine reports a vocabulary of %" PRId64 " tokens",
@@ -119,15 +149,45 @@ static int load(struct life *l, struct lem_error *err)
 	return 0;
 }
 
+static int check_watch(const struct life *l, struct lem_error *err)
+{
+	return l->watch ? watch_check(l->watch, err) : 0;
+}
+
 static int live(struct life *l, struct lem_error *err)
 {
 	int rc;
 
-	if ((rc = start_meters(l, err)) < 0 || (rc = baseline(l, PHASE_BASELINE, err)) < 0 ||
-	    (rc = load(l, err)) < 0 || (rc = life_warm_up(l, err)) < 0 ||
+	if ((rc = start_meters(l, err)) < 0 || (rc = life_can_prove(l, err)) < 0)
+		return rc;
+	start_watch(l);
+	if ((rc = baseline(l, PHASE_BASELINE, err)) < 0 || (rc = load(l, err)) < 0 ||
+	    (rc = life_warm_up(l, err)) < 0 || (rc = check_watch(l, err)) < 0 ||
 	    (rc = baseline(l, PHASE_BASELINE_RESIDENT, err)) < 0)
 		return rc;
 	return life_measure(l, err);
+}
+
+/* The last look is taken while the engine is still there. What it shows may end a run that went
+ * well until then. */
+static int end_watch(struct life *l, int rc, struct lem_error *err)
+{
+	struct lem_error seen;
+	bool trouble = l->watch && watch_check(l->watch, &seen) < 0;
+
+	if (!l->watch)
+		return rc;
+	watch_stop(l->watch, l->rec->window_start_ns, &l->rec->binding);
+	l->watch = NULL;
+	if (rc >= 0 && l->rec->binding.guard_level == GPU_GUARD_STRAY && !trouble)
+		return lem_fail(err, LEM_E_ROUTING, "%s", l->rec->binding.guard);
+	if (!trouble ||
+	    (rc < 0 && (err->code == LEM_E_INTERRUPTED || str_eq(err->what, seen.what))))
+		return rc;
+	if (rc < 0) /* how the engine told it */
+		(void)lem_error_why(&seen, "%.200s; %.200s", err->what, err->why);
+	*err = seen;
+	return -(int)err->code;
 }
 
 static const char *error_as_json(const struct lem_error *err, struct arena *a)
@@ -168,11 +228,16 @@ static void describe(struct life *l)
 	r->t_start_ns = clock_now_ns();
 }
 
-static void finish(struct life *l, int rc, const struct lem_error *err)
+/* Gives the run's last word: the outcome may be worse than rc. */
+static int finish(struct life *l, int rc, struct lem_error *err)
 {
 	struct run_record *r = l->rec;
 
 	life_phase(l, PHASE_STOP, 0);
+	rc = end_watch(l, rc, err);
+	if (rc < 0)
+		life_blame(l, err);
+
 	session_stop(&l->session, rc < 0);
 	if (l->sampler)
 		sampler_stop(l->sampler, &r->samples);
@@ -186,13 +251,7 @@ static void finish(struct life *l, int rc, const struct lem_error *err)
 	if (l->faults)
 		run_record_note(r, "worker_faults: %zu", l->faults);
 	r->t_end_ns = clock_now_ns();
-}
-
-static void life_release(struct life *l)
-{
-	session_release(&l->session);
-	prompts_release(&l->prompts);
-	free(l->model_path);
+	return rc;
 }
 
 int run_experiment(const struct run_request *req, struct run_record *rec, struct lem_error *err)
@@ -203,8 +262,6 @@ int run_experiment(const struct run_request *req, struct run_record *rec, struct
 
 	if (!err)
 		err = &own;
-	l.session.cancel_fd = req->cancel_fd;
-	l.session.silence_ns = (int64_t)(l.e->llamacpp.request_timeout_sec * 1e9);
 	l.t_phase_ns = clock_now_ns();
 	l.phase = PHASE_PREFLIGHT;
 	l.detail = "";
@@ -212,7 +269,28 @@ int run_experiment(const struct run_request *req, struct run_record *rec, struct
 	if (rc >= 0) {
 		describe(&l);
 		rc = live(&l, err);
-		finish(&l, rc, err);
+		rc = finish(&l, rc, err);
+	}
+	life_release(&l);
+	return rc;
+}
+
+int run_plan(const struct run_request *req, struct run_record *rec, struct run_plan *ret,
+	     struct lem_error *err)
+{
+	struct life l = {.req = req, .e = req->exp, .rec = rec, .planning = true, .detail = ""};
+	int rc;
+
+	l.t_phase_ns = clock_now_ns();
+	rc = life_preflight(&l, err);
+	if (rc >= 0) {
+		struct launch_spec *spec = arena_new(&rec->arena, struct launch_spec);
+
+		*spec = l.spec;
+		*ret = (struct run_plan){.spec = spec,
+					 .binding = &rec->binding,
+					 .runner = l.runner,
+					 .rootless = l.rootless};
 	}
 	life_release(&l);
 	return rc;

@@ -49,6 +49,7 @@ struct run_plan {
 	const struct launch_spec *spec;
 	const struct gpu_binding *binding;
 	const struct runner_ops *runner;
+	bool rootless; /* the container engine is: it may not raise limits */
 };
 int run_plan(const struct run_request *req, struct run_record *rec, struct run_plan *ret,
 	     struct lem_error *err);

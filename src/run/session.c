@@ -4,16 +4,32 @@
 
 enum { SEND_TIMEOUT_S = 60, STOP_TIMEOUT_S = 10, HURRY_GRACE_S = 2 };
 
+static bool wait_until(void *arg, int64_t t_ns)
+{
+	struct session *s = arg;
+
+	return s->runner->wait_until(&s->running, t_ns);
+}
+
+static char *describe_end(void *arg, char *buf, size_t size)
+{
+	struct session *s = arg;
+
+	return s->runner->describe_end(&s->running, buf, size);
+}
+
 int session_start(struct session *s, struct lem_error *err)
 {
-	const struct runner_context c = {.cancel_fd = s->cancel_fd};
-	int r = s->runner->start(s->spec, &c, &s->running, err);
+	int r = s->runner->start(s->spec, &s->context, &s->running, err);
 
 	if (r < 0)
 		return r;
 	s->started = true;
 	s->next_run = 1;
-	worker_io_init(&s->io, &s->running.proc, s->cancel_fd);
+	worker_io_init(&s->io, &s->running.proc, s->context.cancel_fd);
+	s->io.wait_until = wait_until;
+	s->io.describe_end = describe_end;
+	s->io.end_arg = s;
 	return 0;
 }
 
@@ -86,9 +102,9 @@ void session_stop(struct session *s, bool in_a_hurry)
 	if (!in_a_hurry && !s->io.eof &&
 	    worker_io_send(&s->io, "{\"op\":\"stop\"}", clock_now_ns() + STOP_TIMEOUT_S * NS_PER_S,
 			   NULL) >= 0)
-		proc_wait_until(&s->running.proc, clock_now_ns() + STOP_TIMEOUT_S * NS_PER_S);
+		(void)wait_until(s, clock_now_ns() + STOP_TIMEOUT_S * NS_PER_S);
 	s->runner->stop(&s->running, in_a_hurry ? HURRY_GRACE_S * NS_PER_S : s->spec->stop_grace_ns,
-			in_a_hurry ? -1 : s->cancel_fd);
+			in_a_hurry ? -1 : s->context.cancel_fd);
 	s->started = false;
 }
 

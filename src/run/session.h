@@ -16,7 +16,7 @@ struct session {
 	struct running running;
 	struct worker_io io;
 	bool started;
-	int cancel_fd;
+	struct runner_context context;
 	int64_t silence_ns; /* how long a run may stay silent */
 	int64_t next_run;   /* number of the next run, from 1 */
 };

@@ -246,7 +246,7 @@ static struct quantity phase_power(const struct run_record *r, enum run_phase ph
 	return energy_mean_power_w(&r->samples, DOMAIN_GPU, device, p->t_start_ns, p->t_end_ns);
 }
 
-static void describe_gpu(const struct run_record *r, struct gpu_energy *g)
+static void describe_gpu(const struct run_record *r, const char *card, struct gpu_energy *g)
 {
 	g->temperature_max_c = NAN;
 	for (size_t i = 0; i < r->samples.n_series; i++) {
@@ -254,7 +254,7 @@ static void describe_gpu(const struct run_record *r, struct gpu_energy *g)
 		bool temperature = c->signal == SIGNAL_TEMPERATURE_C,
 		     reasons = c->signal == SIGNAL_CLOCK_REASONS;
 
-		if (!str_eq(c->device, g->uuid) || (!temperature && !reasons))
+		if (!str_eq(c->device, card) || (!temperature && !reasons))
 			continue;
 		for (size_t k = 0; k < c->n; k++) {
 			if (!c->ok[k] || c->t_end_ns[k] < r->window_start_ns ||
@@ -276,15 +276,16 @@ static void gpu_energies(const struct run_record *r, struct summary *s)
 
 	for (size_t i = 0; i < n; i++) {
 		struct gpu_energy *g = &s->per_gpu[i];
+		const char *card = gpu_ref_card(&r->binding.gpus[i]);
 		struct quantity idle;
 
 		lem_strlcpy(g->uuid, r->binding.gpus[i].uuid, sizeof(g->uuid));
-		g->total_j = energy_of_device(&r->samples, DOMAIN_GPU, g->uuid, r->window_start_ns,
+		g->total_j = energy_of_device(&r->samples, DOMAIN_GPU, card, r->window_start_ns,
 					      r->window_end_ns);
-		idle = phase_power(r, PHASE_BASELINE_RESIDENT, g->uuid);
+		idle = phase_power(r, PHASE_BASELINE_RESIDENT, card);
 		g->above_idle_j = energy_above_idle(g->total_j, idle, s->window_ns);
 		above[i] = g->above_idle_j;
-		describe_gpu(r, g);
+		describe_gpu(r, card, g);
 	}
 	s->n_per_gpu = n;
 	s->gpu_above_idle_j = n ? energy_sum(above, n, "total - resident idle")

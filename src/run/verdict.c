@@ -11,7 +11,9 @@
  * nothing. */
 #define SELF_SHARE_MAX     0.05
 #define SELF_SHARE_MAX_GPU 0.25
-#define REASONS_THERMAL    0xe8u /* hardware slowdown, software and hardware thermal, power brake */
+/* The look at the window's end comes this late at most: who is first seen by it was there. */
+#define LOOK_LATE_NS    (200 * NS_PER_MS)
+#define REASONS_THERMAL 0xe8u /* hardware slowdown, software and hardware thermal, power brake */
 
 static void judge_outcome(const struct run_record *r, struct summary *s)
 {
@@ -79,9 +81,75 @@ static void judge_energy(const struct run_record *r, struct summary *s)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
 			    "a GPU slowed down for heat or by hardware (reasons 0x%" PRIx64 ")",
 			    reasons);
-	if (r->binding.n && s->gpu_j.known && !r->binding.proved)
-		verdict_add(&s->verdict, VERDICT_SUSPECT,
-			    "that the engine used these GPUs was not proved");
+}
+
+static int card_index(const struct gpu_binding *b, const char *card_uuid)
+{
+	for (size_t i = 0; i < b->n; i++)
+		if (str_eq(gpu_ref_card(&b->gpus[i]), card_uuid))
+			return b->gpus[i].index;
+	return -1;
+}
+
+/* "python3, user x", as far as they are known. */
+static void describe(const struct gpu_foreigner *f, char *buf, size_t size)
+{
+	(void)snprintf(buf, size, "%.40s%s%.30s", f->name[0] ? f->name : "its name is not known",
+		       f->user[0] ? ", user " : "", f->user);
+}
+
+/* Who was there only before or after the window has cost nothing of it. */
+static void judge_foreigners(const struct run_record *r, struct verdict *v)
+{
+	const struct gpu_binding *b = &r->binding;
+
+	for (size_t i = 0; i < b->n_foreigners; i++) {
+		const struct gpu_foreigner *f = &b->foreigners[i];
+		char who[96];
+
+		if (f->t_last_ns < r->window_start_ns ||
+		    f->t_first_ns > r->window_end_ns + LOOK_LATE_NS)
+			continue;
+		describe(f, who, sizeof(who));
+		if (f->graphics)
+			verdict_add(v, VERDICT_SUSPECT,
+				    "pid %" PRId64 " (%s) draws on GPU %d; its energy is counted "
+				    "too",
+				    f->pid, who, card_index(b, f->card_uuid));
+		else
+			verdict_add(v, VERDICT_INVALID,
+				    "contaminated: pid %" PRId64 " (%s) used GPU %d during the "
+				    "window",
+				    f->pid, who, card_index(b, f->card_uuid));
+	}
+}
+
+/* Records of before the proof existed say nothing of why there is none. */
+static void judge_routing(const struct run_record *r, struct summary *s)
+{
+	const struct gpu_binding *b = &r->binding;
+	struct verdict *v = &s->verdict;
+
+	for (size_t i = 0; i < b->n; i++) {
+		if (b->gpus[i].t_lost_ns)
+			verdict_add(v, VERDICT_INVALID,
+				    "R41: GPU %d (%.40s) was lost during the run", b->gpus[i].index,
+				    b->gpus[i].uuid);
+		if (str_starts(b->gpus[i].uuid, "MIG-"))
+			verdict_add(v, VERDICT_SUSPECT,
+				    "the energy is that of the whole GPU %d, which other MIG "
+				    "instances may share",
+				    b->gpus[i].index);
+	}
+	if (b->guard_level == GPU_GUARD_STRAY)
+		verdict_add(v, VERDICT_INVALID, "%s", b->guard);
+	if (b->n && !b->proved && b->proof[0])
+		verdict_add(v, VERDICT_INVALID, "the GPUs were not proved: %s", b->proof);
+	else if (b->n && !b->proved && s->gpu_j.known)
+		verdict_add(v, VERDICT_SUSPECT, "that the engine used these GPUs was not proved");
+	if (b->guard_level == GPU_GUARD_UNSEEN)
+		verdict_add(v, VERDICT_SUSPECT, "%s", b->guard);
+	judge_foreigners(r, v);
 }
 
 static void judge_method(const struct run_record *r, struct summary *s)
@@ -116,6 +184,7 @@ static void judge_method(const struct run_record *r, struct summary *s)
 void judge(const struct run_record *r, struct summary *s)
 {
 	judge_outcome(r, s);
+	judge_routing(r, s);
 	if (s->window_ns <= 0)
 		return;
 	judge_energy(r, s);

@@ -99,7 +99,7 @@ static void *array(struct codec *c, void *at, size_t n, size_t size)
 
 /* A field added to a struct must be added here; the sizes make that known (x86-64 and AArch64). */
 _Static_assert(sizeof(struct model_shape) == 312, "visit the new field of struct model_shape");
-_Static_assert(sizeof(struct gpu_ref) == 400, "visit the new field of struct gpu_ref");
+_Static_assert(sizeof(struct gpu_ref) == 408, "visit the new field of struct gpu_ref");
 _Static_assert(sizeof(struct request_record) == 120,
 	       "visit the new field of struct request_record");
 _Static_assert(sizeof(struct step_record) == 40, "visit the new field of struct step_record");
@@ -107,8 +107,10 @@ _Static_assert(sizeof(struct warmup_record) == 40, "visit the new field of struc
 _Static_assert(sizeof(struct series) == 224, "visit the new field of struct series");
 _Static_assert(sizeof(struct meter_status) == 409, "visit the new field of struct meter_status");
 _Static_assert(sizeof(struct sample_set) == 72, "visit the new field of struct sample_set");
-_Static_assert(sizeof(struct gpu_binding) == 440, "visit the new field of struct gpu_binding");
-_Static_assert(sizeof(struct run_record) == 1544, "visit the new field of struct run_record");
+_Static_assert(sizeof(struct gpu_observed) == 128, "visit the new field of struct gpu_observed");
+_Static_assert(sizeof(struct gpu_foreigner) == 232, "visit the new field of struct gpu_foreigner");
+_Static_assert(sizeof(struct gpu_binding) == 448, "visit the new field of struct gpu_binding");
+_Static_assert(sizeof(struct run_record) == 1552, "visit the new field of struct run_record");
 
 static void shape(struct codec *c, struct model_shape *s)
 {
@@ -131,6 +133,48 @@ static void shape(struct codec *c, struct model_shape *s)
 	CHOICE(c, s->weights, WEIGHTS_SYNTHETIC + 1);
 }
 
+static void observed(struct codec *c, struct gpu_binding *b)
+{
+	b->n_observed = count(c, b->n_observed, 16);
+	b->observed = array(c, b->observed, b->n_observed, sizeof(*b->observed));
+	for (size_t i = 0; i < b->n_observed; i++) {
+		chars(c, b->observed[i].uuid, sizeof(b->observed[i].uuid));
+		chars(c, b->observed[i].pci_bus_id, sizeof(b->observed[i].pci_bus_id));
+	}
+}
+
+static void foreigners(struct codec *c, struct gpu_binding *b)
+{
+	b->n_foreigners = count(c, b->n_foreigners, 64);
+	b->foreigners = array(c, b->foreigners, b->n_foreigners, sizeof(*b->foreigners));
+	for (size_t i = 0; i < b->n_foreigners; i++) {
+		struct gpu_foreigner *f = &b->foreigners[i];
+
+		chars(c, f->card_uuid, sizeof(f->card_uuid));
+		FIELD(c, f->pid);
+		chars(c, f->name, sizeof(f->name));
+		chars(c, f->user, sizeof(f->user));
+		SMALL(c, f->graphics);
+		FIELD(c, f->memory_bytes);
+		FIELD(c, f->t_first_ns);
+		FIELD(c, f->t_last_ns);
+	}
+}
+
+/* What version 1 did not have. */
+static void proof(struct codec *c, struct gpu_binding *b)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		chars(c, b->gpus[i].card_uuid, sizeof(b->gpus[i].card_uuid));
+		FIELD(c, b->gpus[i].t_lost_ns);
+	}
+	chars(c, b->proof, sizeof(b->proof));
+	observed(c, b);
+	foreigners(c, b);
+	CHOICE(c, b->guard_level, GPU_GUARD_STRAY + 1);
+	chars(c, b->guard, sizeof(b->guard));
+}
+
 static void binding(struct codec *c, struct gpu_binding *b)
 {
 	b->n = count(c, b->n, 56);
@@ -148,6 +192,8 @@ static void binding(struct codec *c, struct gpu_binding *b)
 	}
 	chars(c, b->path, sizeof(b->path));
 	SMALL(c, b->proved);
+	if (c->version >= 2)
+		proof(c, b);
 }
 
 static void phases(struct codec *c, struct run_record *r)
@@ -344,10 +390,10 @@ int record_decode(const void *bytes, size_t n, struct run_record *ret, struct le
 	FIELD(&c, c.version);
 	if (c.bad || memcmp(head, magic, sizeof(magic)) != 0)
 		return lem_fail(err, LEM_E_PARSE, "this is not a stored run");
-	if (c.version != CODEC_VERSION)
+	if (c.version < 1 || c.version > CODEC_VERSION)
 		return lem_fail(err, LEM_E_UNSUPPORTED,
-				"the run was stored in format %u, this lem reads %d", c.version,
-				CODEC_VERSION);
+				"the run was stored in format %u, this lem reads up to %d",
+				c.version, CODEC_VERSION);
 	record(&c, ret);
 	if (!c.bad && c.p == c.end)
 		return 0;

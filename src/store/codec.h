@@ -11,7 +11,8 @@
 #include "base/str.h"
 #include "model/run_record.h"
 
-enum { CODEC_VERSION = 1 };
+/* 2: the proof of the routing and the watch over the GPUs. */
+enum { CODEC_VERSION = 2 };
 
 void record_encode(const struct run_record *r, struct str *out);
 /* ret must be initialised; on failure it is released. Bytes may lie: lengths are held against what

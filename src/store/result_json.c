@@ -129,20 +129,56 @@ static void put_gpus(struct jsonw *w, const struct gpu_binding *b)
 		jsonw_str(w, "pci_bus_id", g->pci_bus_id);
 		jsonw_str(w, "name", g->name);
 		jsonw_i64(w, "container_index", g->container_index);
+		jsonw_str(w, "requested", g->requested);
+		jsonw_str(w, "card_uuid", gpu_ref_card(g));
+		put_size(w, "memory_bytes", (int64_t)g->memory_bytes);
 		jsonw_end_object(w);
 	}
 	jsonw_end_array(w);
+}
+
+static void put_foreigners(struct jsonw *w, const struct gpu_binding *b)
+{
+	jsonw_array(w, "foreigners");
+	for (size_t i = 0; i < b->n_foreigners; i++) {
+		const struct gpu_foreigner *f = &b->foreigners[i];
+
+		jsonw_object(w, NULL);
+		jsonw_str(w, "gpu", f->card_uuid);
+		jsonw_i64(w, "pid", f->pid);
+		jsonw_str(w, "name", f->name[0] ? f->name : NULL);
+		jsonw_str(w, "user", f->user[0] ? f->user : NULL);
+		jsonw_bool(w, "graphics", f->graphics);
+		put_size(w, "memory_bytes", (int64_t)f->memory_bytes);
+		jsonw_i64(w, "first_ns", f->t_first_ns);
+		jsonw_i64(w, "last_ns", f->t_last_ns);
+		jsonw_end_object(w);
+	}
+	jsonw_end_array(w);
+}
+
+static void put_routing(struct jsonw *w, const struct gpu_binding *b)
+{
 	jsonw_object(w, "routing");
 	jsonw_str(w, "path", b->path[0] ? b->path : "none");
 	jsonw_bool(w, "proved", b->proved);
+	jsonw_str(w, "proof", b->proof[0] ? b->proof : NULL);
 	jsonw_array(w, "requested");
 	for (size_t i = 0; i < b->n; i++)
 		jsonw_str(w, NULL, b->gpus[i].uuid);
 	jsonw_end_array(w);
 	jsonw_array(w, "observed");
-	for (size_t i = 0; i < b->n && b->proved; i++)
-		jsonw_str(w, NULL, b->gpus[i].uuid);
+	for (size_t i = 0; i < b->n_observed; i++) {
+		const struct gpu_observed *o = &b->observed[i];
+
+		jsonw_object(w, NULL);
+		jsonw_str(w, "uuid", o->uuid[0] ? o->uuid : NULL);
+		jsonw_str(w, "pci_bus_id", o->pci_bus_id[0] ? o->pci_bus_id : NULL);
+		jsonw_end_object(w);
+	}
 	jsonw_end_array(w);
+	jsonw_str(w, "guard", b->guard[0] ? b->guard : NULL);
+	put_foreigners(w, b);
 	jsonw_end_object(w);
 }
 
@@ -299,6 +335,7 @@ void result_json(const struct run_record *r, const struct summary *sum, struct s
 	put_engine(&w, r);
 	put_model(&w, r);
 	put_gpus(&w, &r->binding);
+	put_routing(&w, &r->binding);
 	put_window(&w, r, sum);
 	put_energy(&w, sum);
 	put_speed(&w, sum);

@@ -197,15 +197,21 @@ static int name_file(struct hub_file *h, const struct weights_request *q, struct
 	return lem_error_fix(err, "name it: hf:%s:FILE.gguf", h->repo);
 }
 
-char *hub_cached(const char *model_name)
+char *hub_path(const char *model_name)
 {
-	_cleanup_free_ char *cache = fs_cache_dir(), *path = NULL;
+	_cleanup_free_ char *cache = fs_cache_dir();
 	struct hub_file h;
 
 	if (parse_name(model_name, &h, NULL) < 0 || !h.file[0])
 		return NULL;
-	path = lem_asprintf("%s/models/%s/%s", cache, h.repo, h.file);
-	return fs_exists(path) ? steal_ptr(path) : NULL;
+	return lem_asprintf("%s/models/%s/%s", cache, h.repo, h.file);
+}
+
+char *hub_cached(const char *model_name)
+{
+	_cleanup_free_ char *path = hub_path(model_name);
+
+	return path && fs_exists(path) ? steal_ptr(path) : NULL;
 }
 
 int hub_fetch(const struct weights_request *q, char **ret_path, struct lem_error *err)

@@ -11,6 +11,7 @@
 int hub_fetch(const struct weights_request *q, char **ret_path, struct lem_error *err);
 
 /* The path in the cache when the name says which file and it is there already; else NULL. */
+char *hub_path(const char *model_name); /* the same, there or not yet */
 char *hub_cached(const char *model_name);
 
 #endif

@@ -203,3 +203,40 @@ int weights_resolve(const struct weights_request *q, char **ret_path, struct mod
 		free(path);
 	return r;
 }
+
+static int locate_synthetic(const struct weights_request *q, char **ret_path,
+			    struct model_shape *ret_shape, struct lem_error *err)
+{
+	char name[PATH_MAX];
+	const char *quant;
+	int r;
+
+	split_synthetic(q->model_name, q->quant, name, sizeof(name), &quant);
+	r = synthetic_shape(name, q->base_dir, ret_shape, err);
+	if (r >= 0)
+		*ret_path = synthetic_path(ret_shape, name, quant, q->seed);
+	return r;
+}
+
+int weights_locate(const struct weights_request *q, char **ret_path, struct model_shape *ret_shape,
+		   bool *ret_there, struct lem_error *err)
+{
+	_cleanup_free_ char *path = NULL;
+	struct model_shape shape = {0};
+	int r = 0;
+
+	if (str_starts(q->model_name, "synthetic:"))
+		r = locate_synthetic(q, &path, &shape, err);
+	else if (!str_starts(q->model_name, "hf:"))
+		r = resolve_local(q, &path, &shape, err);
+	else if (!(path = hub_path(q->model_name)))
+		path = lem_strdup(q->model_name); /* which of its files is known to the hub only */
+	if (r < 0)
+		return r;
+	*ret_there = fs_exists(path);
+	if (*ret_there)
+		(void)gguf_read_shape(path, &shape, NULL);
+	*ret_shape = shape;
+	*ret_path = steal_ptr(path);
+	return 0;
+}

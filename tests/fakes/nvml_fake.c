@@ -1,11 +1,14 @@
 /*
  * nvml_fake.c — libnvml_fake.so: a libnvidia-ml.so.1 whose GPUs draw power by a law with an exactly
  * known integral, or replay a recording. Use it through LEM_NVML_LIBRARY. LEM_FAKE_NVML holds the
- * script, read at each nvmlInit, which is also the zero of its times:
+ * script, read at the first nvmlInit (and at a later one whose script is another), which is also
+ * the zero of its times; as in the real library the last nvmlShutdown ends it:
  *
  *   gpus=2             how many (1)
  *   power=LAW          of all GPUs (const:300), see power_law.h; powerN=LAW of GPU N alone
  *   replay=FILE        counter and power of all GPUs from a recording (trace.h), in a loop
+ *   dev=DIR            only GPUs whose node DIR/nvidiaMINOR exists are there, numbered anew, as in
+ *                      a container; everything else in a script goes by the host's numbers
  *   period=100ms       of the counter's steps and of the power fields
  *   phase=13ms         GPU N steps at N times this after the start
  *   delay=5ms          how old the energy in a step is
@@ -46,6 +49,7 @@
  */
 #include <math.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 #include "nvml_fake.h"
 
@@ -135,11 +139,25 @@ static void set_key(const char *key, const char *value)
 		lem_strlcpy(fake.unsupported, value, sizeof(fake.unsupported));
 	else if (str_eq(key, "permission"))
 		lem_strlcpy(fake.permission, value, sizeof(fake.permission));
+	else if (str_eq(key, "dev"))
+		lem_strlcpy(fake.dev, value, sizeof(fake.dev));
 	else if (str_eq(key, "driver"))
 		lem_strlcpy(fake.driver, value, sizeof(fake.driver));
 	else if (!(str_eq(key, "start") && num_parse_f64(value, &fake.start_j)) &&
 		 !(str_eq(key, "replay") && trace_load(value, &fake.trace)))
 		fprintf(stderr, "nvml_fake: cannot use %s=%s\n", key, value);
+}
+
+/* What there is to be opened: the real library shows no more. */
+static void list_gpus(void)
+{
+	for (int i = 0; i < fake.n_gpus; i++) {
+		_cleanup_free_ char *node =
+			lem_asprintf("%s/nvidia%d", fake.dev, (int)fake.n_gpus - 1 - i);
+
+		if (!fake.dev[0] || access(node, F_OK) == 0)
+			fake.listed[fake.n_listed++] = i;
+	}
 }
 
 static void read_script(void)
@@ -158,6 +176,7 @@ static void read_script(void)
 		set_key(t, equals + 1);
 	}
 	fake.n_gpus = MIN(MAX(fake.n_gpus, (int64_t)0), (int64_t)MAX_GPUS);
+	list_gpus();
 	fake.t_zero_ns = clock_now_ns();
 }
 
@@ -266,12 +285,23 @@ static void pause_for(int64_t ns)
 		;
 }
 
+static _Atomic int users;
+static char script_in_use[4096];
+
 EXPORT int nvmlInit_v2(void);
 EXPORT int nvmlInit_v2(void)
 {
+	const char *script = getenv("LEM_FAKE_NVML");
+
+	if (atomic_fetch_add(&users, 1) && fake.ready &&
+	    str_eq(script_in_use, script ? script : ""))
+		return NVML_SUCCESS;
+	lem_strlcpy(script_in_use, script ? script : "", sizeof(script_in_use));
 	read_script();
-	if (fake.init_return)
+	if (fake.init_return) {
+		atomic_fetch_sub(&users, 1);
 		return (int)fake.init_return;
+	}
 	fake.ready = true;
 	return NVML_SUCCESS;
 }
@@ -279,6 +309,8 @@ EXPORT int nvmlInit_v2(void)
 EXPORT int nvmlShutdown(void);
 EXPORT int nvmlShutdown(void)
 {
+	if (atomic_fetch_sub(&users, 1) > 1)
+		return NVML_SUCCESS;
 	set_defaults();
 	for (int i = 0; i < MAX_GPUS; i++)
 		power_law_release(&fake.gpus[i].law);
@@ -294,18 +326,18 @@ EXPORT int nvmlSystemGetDriverVersion(char *buf, unsigned size)
 EXPORT int nvmlDeviceGetCount_v2(unsigned *n);
 EXPORT int nvmlDeviceGetCount_v2(unsigned *n)
 {
-	*n = (unsigned)fake.n_gpus;
+	*n = (unsigned)fake.n_listed;
 	return fake.ready ? NVML_SUCCESS : NVML_UNINITIALIZED;
 }
 
 EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned index, nvml_device *dev);
 EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned index, nvml_device *dev)
 {
-	if (index >= fake.n_gpus)
+	if (index >= (unsigned)fake.n_listed)
 		return NVML_INVALID_ARGUMENT;
-	if (fake.no_handle == (int64_t)index)
+	if (fake.no_handle == fake.listed[index])
 		return NVML_GPU_LOST;
-	*dev = &fake.gpus[index];
+	*dev = &fake.gpus[fake.listed[index]];
 	return NVML_SUCCESS;
 }
 
@@ -320,8 +352,8 @@ EXPORT int nvmlDeviceGetHandleByUUID(const char *uuid, nvml_device *dev)
 {
 	char own[NVML_UUID_SIZE];
 
-	for (unsigned i = 0; i < fake.n_gpus; i++) {
-		fake_uuid((int)i, own, sizeof(own));
+	for (unsigned i = 0; i < (unsigned)fake.n_listed; i++) {
+		fake_uuid(fake.listed[i], own, sizeof(own));
 		if (str_eq(own, uuid))
 			return nvmlDeviceGetHandleByIndex_v2(i, dev);
 	}

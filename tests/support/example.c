@@ -54,6 +54,28 @@ static void fill_shape(struct model_shape *s)
 	s->weights = WEIGHTS_SYNTHETIC;
 }
 
+static void fill_proof(struct gpu_binding *b)
+{
+	SET(b->proof, "lem-gpuprobe, run the same way: 2 devices in the order of gpus");
+	SET(b->guard, "the engine's processes were on GPU 2, 3 during the window");
+	b->guard_level = GPU_GUARD_SEEN;
+	b->n_observed = 2;
+	b->observed = lem_calloc(2, sizeof(*b->observed));
+	for (int i = 0; i < 2; i++) {
+		SET(b->observed[i].uuid, i ? "GPU-bb" : "GPU-aa");
+		SET(b->observed[i].pci_bus_id, i ? "00000000:66:00.0" : "00000000:65:00.0");
+	}
+	b->n_foreigners = 1;
+	b->foreigners = lem_calloc(1, sizeof(*b->foreigners));
+	b->foreigners[0] = (struct gpu_foreigner){.card_uuid = "GPU-bb",
+						  .pid = 812,
+						  .name = "python3",
+						  .user = "x",
+						  .memory_bytes = UINT64_C(1) << 30,
+						  .t_first_ns = 1,
+						  .t_last_ns = 2};
+}
+
 static void fill_binding(struct gpu_binding *b)
 {
 	b->n = 2;
@@ -70,7 +92,9 @@ static void fill_binding(struct gpu_binding *b)
 		g->index = i ? 3 : 2;
 		g->container_index = i;
 		g->memory_bytes = UINT64_C(85520809984);
+		SET(g->card_uuid, g->uuid);
 	}
+	fill_proof(b);
 }
 
 static void fill_phases(struct run_record *r)

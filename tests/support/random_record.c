@@ -59,6 +59,34 @@ static void any_shape(struct rand *rnd, struct model_shape *s)
 	s->weights = (enum weights_kind)rand_below(rnd, 3);
 }
 
+static void any_proof(struct rand *rnd, struct gpu_binding *b)
+{
+	any_chars(rnd, b->proof, sizeof(b->proof));
+	any_chars(rnd, b->guard, sizeof(b->guard));
+	b->guard_level = (enum gpu_guard)rand_below(rnd, GPU_GUARD_STRAY + 1);
+	b->n_observed = (size_t)rand_below(rnd, 4);
+	b->observed = b->n_observed ? lem_calloc(b->n_observed, sizeof(*b->observed)) : NULL;
+	for (size_t i = 0; i < b->n_observed; i++) {
+		any_chars(rnd, b->observed[i].uuid, sizeof(b->observed[i].uuid));
+		any_chars(rnd, b->observed[i].pci_bus_id, sizeof(b->observed[i].pci_bus_id));
+	}
+	b->n_foreigners = (size_t)rand_below(rnd, 4);
+	b->foreigners =
+		b->n_foreigners ? lem_calloc(b->n_foreigners, sizeof(*b->foreigners)) : NULL;
+	for (size_t i = 0; i < b->n_foreigners; i++) {
+		struct gpu_foreigner *f = &b->foreigners[i];
+
+		any_chars(rnd, f->card_uuid, sizeof(f->card_uuid));
+		any_chars(rnd, f->name, sizeof(f->name));
+		any_chars(rnd, f->user, sizeof(f->user));
+		f->pid = any_i64(rnd);
+		f->graphics = rand_below(rnd, 2);
+		f->memory_bytes = rand_u64(rnd);
+		f->t_first_ns = any_i64(rnd);
+		f->t_last_ns = any_i64(rnd);
+	}
+}
+
 static void any_binding(struct rand *rnd, struct gpu_binding *b)
 {
 	b->n = (size_t)rand_below(rnd, 5);
@@ -73,7 +101,10 @@ static void any_binding(struct rand *rnd, struct gpu_binding *b)
 		g->index = (int)any_i64(rnd);
 		g->container_index = (int)any_i64(rnd);
 		g->memory_bytes = rand_u64(rnd);
+		any_chars(rnd, g->card_uuid, sizeof(g->card_uuid));
+		g->t_lost_ns = any_i64(rnd);
 	}
+	any_proof(rnd, b);
 	any_chars(rnd, b->path, sizeof(b->path));
 	b->proved = rand_below(rnd, 2);
 }

@@ -80,6 +80,28 @@ static bool same_shape(const struct model_shape *a, const struct model_shape *b)
 	       a->weights == b->weights;
 }
 
+static bool same_proof(const struct gpu_binding *a, const struct gpu_binding *b)
+{
+	if (!str_eq(a->proof, b->proof) || !str_eq(a->guard, b->guard) ||
+	    a->guard_level != b->guard_level || a->n_observed != b->n_observed ||
+	    a->n_foreigners != b->n_foreigners)
+		return false;
+	for (size_t i = 0; i < a->n_observed; i++)
+		if (!str_eq(a->observed[i].uuid, b->observed[i].uuid) ||
+		    !str_eq(a->observed[i].pci_bus_id, b->observed[i].pci_bus_id))
+			return false;
+	for (size_t i = 0; i < a->n_foreigners; i++) {
+		const struct gpu_foreigner *x = &a->foreigners[i], *y = &b->foreigners[i];
+
+		if (!str_eq(x->card_uuid, y->card_uuid) || x->pid != y->pid ||
+		    !str_eq(x->name, y->name) || !str_eq(x->user, y->user) ||
+		    x->graphics != y->graphics || x->memory_bytes != y->memory_bytes ||
+		    x->t_first_ns != y->t_first_ns || x->t_last_ns != y->t_last_ns)
+			return false;
+	}
+	return true;
+}
+
 static bool same_binding(const struct gpu_binding *a, const struct gpu_binding *b)
 {
 	if (a->n != b->n || !str_eq(a->path, b->path) || a->proved != b->proved)
@@ -90,10 +112,11 @@ static bool same_binding(const struct gpu_binding *a, const struct gpu_binding *
 		if (!str_eq(x->requested, y->requested) || !str_eq(x->uuid, y->uuid) ||
 		    !str_eq(x->pci_bus_id, y->pci_bus_id) || !str_eq(x->name, y->name) ||
 		    x->index != y->index || x->container_index != y->container_index ||
-		    x->memory_bytes != y->memory_bytes)
+		    x->memory_bytes != y->memory_bytes || x->t_lost_ns != y->t_lost_ns ||
+		    !str_eq(x->card_uuid, y->card_uuid))
 			return false;
 	}
-	return true;
+	return same_proof(a, b);
 }
 
 static bool same_phases(const struct run_record *a, const struct run_record *b)

@@ -158,6 +158,35 @@ static void test_other_versions_are_named(void **state)
 	assert_non_null(strstr(err.what, "format 99"));
 }
 
+/* tests/fuzz/corpus/codec/rich was stored by the version before the proof existed. */
+static void test_version_1_is_read(void **state)
+{
+	const char *root = getenv("LEM_SOURCE_ROOT");
+	_cleanup_free_ char *path =
+		lem_asprintf("%s/tests/fuzz/corpus/codec/rich", root ? root : ".");
+	char bytes[16384];
+	FILE *f = fopen(path, "rb");
+	struct lem_error err = LEM_ERROR_INIT;
+	struct run_record r;
+	size_t n;
+
+	(void)state;
+	assert_non_null(f);
+	n = fread(bytes, 1, sizeof(bytes), f);
+	(void)fclose(f);
+	assert_int_equal(bytes[8], 1);
+	run_record_init(&r);
+	if (record_decode(bytes, n, &r, &err) < 0)
+		fail_msg("%s", err.what);
+	assert_int_equal(r.binding.n, 2);
+	assert_string_equal(gpu_ref_card(&r.binding.gpus[1]), "GPU-bb");
+	assert_string_equal(r.binding.proof, "");
+	assert_int_equal(r.binding.n_observed, 0);
+	assert_int_equal(r.binding.guard_level, GPU_GUARD_NONE);
+	assert_int_equal(r.n_requests, 20);
+	run_record_release(&r);
+}
+
 static void pack_example(struct str *plain, struct str *packed)
 {
 	struct run_record r;
@@ -231,6 +260,7 @@ int main(void)
 		cmocka_unit_test(test_every_cut_is_seen),
 		cmocka_unit_test(test_every_flip_is_safe),
 		cmocka_unit_test(test_other_versions_are_named),
+		cmocka_unit_test(test_version_1_is_read),
 		cmocka_unit_test(test_pack),
 		cmocka_unit_test(test_damaged_frames_are_refused),
 		cmocka_unit_test(test_bombs_are_bounded),
