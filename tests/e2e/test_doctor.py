@@ -275,6 +275,32 @@ def test_configuration_with_findings(doctor, lem):
     assert any(c["id"].startswith("C") and c["status"] == "error" for c in found)
 
 
+VLLM = """
+config_name: c
+model_name: org/model
+backend: vllm
+runner: docker
+gpus: [0, 1]
+prompts: {type: synthetic, count: 8, input_tokens: 32}
+vllm: {tensor_parallel_size: 2}
+docker: {image: "own/image:v1"}
+"""
+
+
+def test_image_of_a_configuration(doctor, lem, engine):
+    engine.image = {"Id": "sha256:1", "Architecture": "s390x", "Os": "linux", "Config": {"Env": ["CUDA_VERSION=14.1.0"]}}
+    done = doctor("--json", lem.config(VLLM), gpus="gpus=2;used=1;cuda=13000", socket_path=engine.path, check=1)
+    got = checks(done)
+    assert got["Configuration", "image"]["value"] == "own/image:v1"
+    assert got["Configuration", "X04"]["status"] == "error" and "s390x" in got["Configuration", "X04"]["message"]
+    assert got["Configuration", "R25"]["status"] == "error"
+    assert "needs CUDA 14.1, the driver offers 13.0" in got["Configuration", "R25"]["message"]
+    engine.image = None
+    got = checks(doctor("--json", lem.config(VLLM), gpus="gpus=2;used=1", socket_path=engine.path))
+    assert got["Configuration", "image"]["status"] == "not_applicable"
+    assert ("Configuration", "R25") not in got
+
+
 def test_configuration_that_is_not_there(doctor):
     done = doctor("missing.yaml", check=1)
     assert "missing.yaml" in done.stdout
