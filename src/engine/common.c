@@ -219,28 +219,29 @@ int engine_extra_args(struct launch_draft *d, const struct kv_list *extra, char 
 
 /* ---- environment ---- */
 
+static bool is_set_by(const struct kv_list *user, const char *entry)
+{
+	size_t n = strcspn(entry, "=");
+
+	for (size_t i = 0; i < user->n; i++)
+		if (strlen(user->at[i].key) == n && memcmp(user->at[i].key, entry, n) == 0)
+			return true;
+	return false;
+}
+
 static const char *const *environment(struct launch_draft *d)
 {
-	const struct engine_request *q = d->req;
-	const struct kv_list *user = &q->exp->env;
+	const struct kv_list *user = &d->req->exp->env;
 	struct words all = {.a = d->a};
 
-	/* the engine's own first, so that the config may change them; the routing last, so that
-	 * nothing may change that */
+	/* the config may change the engine's own; what routes the GPUs is added after both
+	 * (src/run) */
 	for (size_t i = 0; i < d->env.n; i++)
-		words_add(&all, d->env.at[i]);
+		if (!is_set_by(user, d->env.at[i]))
+			words_add(&all, d->env.at[i]);
 	for (size_t i = 0; i < user->n; i++)
 		words_addf(&all, "%s=%s", user->at[i].key,
 			   engine_plain_text(user->at[i].json, d->a));
-	for (const char *const *e = q->binding->env; e && *e; e++)
-		words_add(&all, *e);
-	if (q->binding->n || q->binding->env)
-		return words_end(&all);
-	/* CPU only: a CUDA build of the library must find no GPU, and a container must be given
-	 * none where the nvidia runtime is the default one (routing.md 2) */
-	words_add(&all, "CUDA_VISIBLE_DEVICES=");
-	if (q->in_container)
-		words_add(&all, "NVIDIA_VISIBLE_DEVICES=void");
 	return words_end(&all);
 }
 
@@ -323,9 +324,6 @@ int engine_finish(struct launch_draft *d, const char *image, struct launch_spec 
 	const struct engine_request *q = d->req;
 	const struct docker_config *c = &q->exp->docker;
 
-	if (q->binding->n && !q->binding->env)
-		return lem_fail(d->err, LEM_E_INTERNAL,
-				"an engine was to be launched on GPUs without their routing");
 	if (q->in_container) {
 		ret->image = c->image ? c->image : image;
 		if (!ret->image)

@@ -59,9 +59,9 @@ bool engine_dummy_weights(const struct engine_request *req);
  * engine spells options with - instead of _. */
 int engine_extra_args(struct launch_draft *d, const struct kv_list *extra, char dash, bool has_no);
 
-/* The rest of every launch: environment (the config's, the engine's, then the routing's, which
- * wins), secrets, and in a container image, binds and the section docker. image NULL: the engine
- * has no image of its own, docker.image must name one. */
+/* The rest of every launch: environment (the engine's, then the config's; what routes the GPUs is
+ * src/run's affair), secrets, and in a container image, binds and the section docker. image NULL:
+ * the engine has no image of its own, docker.image must name one. */
 int engine_finish(struct launch_draft *d, const char *image, struct launch_spec *ret);
 
 /* The address a server listens on, and its port. */

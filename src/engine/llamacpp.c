@@ -97,6 +97,7 @@ static int llamacpp_launch(const struct engine_request *req, struct arena *a,
 	struct launch_spec s = {
 		.channel = CHANNEL_WORKER,
 		.load_timeout_ns = (int64_t)(req->exp->llamacpp.load_timeout_sec * 1e9),
+		.silence_ns = (int64_t)(req->exp->llamacpp.request_timeout_sec * 1e9),
 		.stop_grace_ns = STOP_GRACE_S * NS_PER_S,
 	};
 	int rc;

@@ -24,8 +24,8 @@ static int check_prompts(struct life *l, struct lem_error *err)
 	const struct model_shape *s = &l->rec->shape;
 	int64_t longest = l->e->max_input_tokens + l->e->max_output_tokens;
 
-	/* What a folder or the hub holds is not read here; nor does a plan fetch a file. */
-	bool known = l->engine->model == MODEL_GGUF && (!l->planning || s->n_layer);
+	/* A plan fetches no file; of what only the hub holds a tokenizer is assumed. */
+	bool known = !l->planning || s->n_layer;
 
 	if (known && !l->prompts.synthetic && !s->has_tokenizer) {
 		lem_fail(err, LEM_E_REFUSED, "the prompts are text, but '%s' has no tokenizer",
@@ -144,6 +144,7 @@ static int launch(struct life *l, struct lem_error *err)
 	l->spec.run_id = l->req->run_id;
 	l->spec.experiment = l->e->config_name;
 	l->session.spec = &l->spec;
+	l->session.silence_ns = l->spec.silence_ns;
 	return 0;
 }
 

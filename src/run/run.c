@@ -262,7 +262,6 @@ int run_experiment(const struct run_request *req, struct run_record *rec, struct
 
 	if (!err)
 		err = &own;
-	l.session.silence_ns = (int64_t)(l.e->llamacpp.request_timeout_sec * 1e9);
 	l.t_phase_ns = clock_now_ns();
 	l.phase = PHASE_PREFLIGHT;
 	l.detail = "";

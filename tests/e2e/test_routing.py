@@ -217,9 +217,12 @@ def test_who_left_before_the_window_is_only_told(gpus):
         lists.write_text(f"1 {pid} 1000000\n")
         env = dict(gpus.env, LEM_FAKE_NVML=gpus.env["LEM_FAKE_NVML"] + f";procsfile={lists}", LEM_FAKE_WORKER=SLOW)
         p = gpus.start("experiment", gpus.config(gpus.text), "--json", "--set", "baseline.enabled=true",
-                       "--set", "baseline.duration_sec=2", env=env)
-        while "idle baseline" not in p.stderr.readline():
-            assert p.poll() is None
+                       "--set", "baseline.duration_sec=5", env=env)
+        seen = ""
+        while "idle baseline" not in seen:
+            line = p.stderr.readline()
+            assert line, seen
+            seen += line
         time.sleep(0.5)
         lists.write_text("")
         out, err = p.communicate(timeout=60)
