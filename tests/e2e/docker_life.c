@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include "base/clock.h"
+#include "runner/docker_body.h"
 #include "runner/runner.h"
 
 #define ops runner_docker
@@ -187,6 +188,18 @@ static int hold(const struct launch_spec *s)
 	return 0;
 }
 
+/* The create request and the command line that is said to be the same; nothing is asked. */
+static int lines(const struct launch_spec *s)
+{
+	const struct docker_body_options o = {.open_stdin = true, .show_secrets = true};
+	_cleanup_str_ struct str body = STR_INIT, line = STR_INIT;
+
+	docker_body_json(s, &o, &body);
+	docker_run_line(s, &o, &line);
+	printf("body %s\nline %s\n", str_c(&body), str_c(&line));
+	return 0;
+}
+
 /* lem dies and leaves it. */
 static int crash(const struct launch_spec *s)
 {
@@ -221,8 +234,8 @@ int main(int argc, char **argv)
 	const struct {
 		const char *name;
 		int (*run)(const struct launch_spec *s);
-	} scenarios[] = {{"check", check}, {"once", once}, {"worker", worker},
-			 {"stop", stop},   {"hold", hold}, {"crash", crash}};
+	} scenarios[] = {{"check", check}, {"once", once},   {"worker", worker}, {"stop", stop},
+			 {"hold", hold},   {"crash", crash}, {"lines", lines}};
 
 	if (str_eq(argv[1], "facts"))
 		return facts();

@@ -1,4 +1,5 @@
 """The Docker runner against a real Docker Engine: docker_life.c drives it as lem does, without lem's experiment around it."""
+import json
 import os
 import pathlib
 import signal
@@ -124,6 +125,37 @@ def test_removed_by_someone_else(docker):
     docker.call("DELETE", f"/containers/{c['Id']}?force=1")
     assert "exit status 0" not in finish(process)["end"]
     assert docker.containers() == []
+
+
+def same(inspected):
+    """What matters of a container; what the client fills in with empty values is nothing."""
+    def clean(v):
+        return {k: clean(x) for k, x in v.items() if x not in (None, [], {}, "", 0, False)} if isinstance(v, dict) else [clean(x) for x in v] if isinstance(v, list) else v
+
+    host = {k: v for k, v in inspected["HostConfig"].items() if k not in ("ConsoleSize", "RestartPolicy", "MemorySwappiness")}
+    config = {k: v for k, v in inspected["Config"].items() if k != "Hostname"}
+    return clean({"Config": config, "HostConfig": host, "Path": inspected["Path"], "Args": inspected["Args"]})
+
+
+def test_the_command_line_says_the_same_as_the_request(docker):
+    """Both made by the real engine, one of them through the real client."""
+    client = docker.bin() / "docker"
+    if not client.exists():
+        pytest.skip("no docker client was fetched")
+    got = life(docker, "lines", "shell", uuid(5), uuid(2), "--", "/bin/sh", "-c", "echo 'it''s' \"$HOME\" *; exit 3")
+    assert SECRET not in got["line"]
+    asked = docker.call("POST", "/containers/create", json.loads(got["body"]))["Id"]
+    line = got["line"].replace("docker run ", f"{client} create ", 1)
+    done = subprocess.run(["sh", "-c", line], env={"DOCKER_HOST": docker.host, "HF_TOKEN": SECRET, "HOME": "/nonexistent", "PATH": os.environ["PATH"]},
+                          text=True, capture_output=True)
+    try:
+        assert done.returncode == 0, done.stderr
+        typed = done.stdout.split()[-1]
+        a, b = same(docker.inspect(asked)), same(docker.inspect(typed))
+        assert a == b
+        assert a["HostConfig"]["DeviceRequests"][0]["DeviceIDs"] == ["nvidia.com/gpu=" + uuid(5), "nvidia.com/gpu=" + uuid(2)]
+    finally:
+        docker.remove_all()
 
 
 def test_two_at_once(docker):
