@@ -39,34 +39,6 @@ static bool extension(const char *path, bool *ret_json)
 	return *ret_json || str_ends(path, ".yaml") || str_ends(path, ".yml");
 }
 
-/* Offset of the first byte that is no UTF-8 (RFC 3629), or n. */
-static size_t utf8_valid(const char *bytes, size_t n)
-{
-	const unsigned char *s = (const unsigned char *)bytes;
-	size_t i = 0;
-
-	while (i < n) {
-		unsigned char b = s[i];
-		size_t len = b < 0x80                ? 1
-			     : b >= 0xc2 && b < 0xe0 ? 2
-			     : b >= 0xe0 && b < 0xf0 ? 3
-			     : b >= 0xf0 && b < 0xf5 ? 4
-						     : 0;
-
-		if (!len || i + len > n)
-			return i;
-		for (size_t k = 1; k < len; k++)
-			if ((s[i + k] & 0xc0) != 0x80)
-				return i;
-		/* Overlong forms, surrogates, beyond U+10FFFF. */
-		if ((b == 0xe0 && s[i + 1] < 0xa0) || (b == 0xed && s[i + 1] > 0x9f) ||
-		    (b == 0xf0 && s[i + 1] < 0x90) || (b == 0xf4 && s[i + 1] > 0x8f))
-			return i;
-		i += len;
-	}
-	return n;
-}
-
 static bool starts_with_bytes(const struct str *s, const char *bytes, size_t n)
 {
 	return s->len >= n && memcmp(s->buf, bytes, n) == 0;
@@ -82,7 +54,7 @@ static bool check_text(struct config *c, const struct layer *layer, const struct
 		return refuse(c, layer, "save the file as UTF-8", "is UTF-16 text");
 	if (s->len && memchr(s->buf, '\0', s->len))
 		return refuse(c, layer, "a configuration is a text file", "is a binary file");
-	bad = utf8_valid(str_c(s), s->len);
+	bad = str_utf8_valid(str_c(s), s->len);
 	if (bad == s->len)
 		return true;
 	for (size_t i = 0; i < bad; i++)
