@@ -244,7 +244,6 @@ def test_random_weights_of_a_config_alone(folder, tmp_path):
 
 @pytest.mark.parametrize("bad, code", [
     ({"op": "fly"}, "bad_request"),
-    ({"op": "load", "protocol": 1, "model": "x"}, "bad_request"),
     ({"op": "run", "run": 1, "requests": []}, "bad_request"),
     ({"op": "run", "run": 0, "requests": [{"id": 0, "tokens": [1], "max_output_tokens": 1}]}, "bad_request"),
     ({"op": "run", "run": 1, "requests": "no"}, "bad_request"),
@@ -291,6 +290,13 @@ def test_a_load_that_fails_is_fatal_and_says_why(folder, tmp_path):
     fatal_load(folder, "unsupported", "dtype", dtype="int3")
     fatal_load(folder, "bad_request", "tensor_parallel_size", tp=0)
     fatal_load(folder, "bad_request", "batch_size", batch_size="4")
+
+
+def test_a_second_load_is_fatal_too(folder):
+    with worker() as w:
+        assert load(w, folder)["event"] == "loaded"
+        e = load(w, folder)
+        assert is_error(e, "bad_request", "already") and e["fatal"] is True and w.end() != 0
 
 
 def test_the_cpu_never_stands_in_for_a_gpu(folder):
