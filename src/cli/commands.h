@@ -5,6 +5,7 @@
 #define LEM_CLI_COMMANDS_H
 
 int cmd_config(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_experiment(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 int cmd_model(int argc, char **argv);

@@ -125,26 +125,32 @@ struct allowed {
 
 enum { FOUND_NONE = -1, FOUND_SEVERAL = -2 };
 
-static bool same_pci(const char *a, const char *b)
+/* `id` is as gpu_id_parse writes it; the driver writes the same in capitals, an old one with a
+ * domain of four digits. */
+static bool same_pci(const char *of_driver, const char *id)
 {
-	char x[40], y[40];
+	char normal[40];
 
-	return parse_pci(a, x, sizeof(x)) && parse_pci(b, y, sizeof(y)) && strcmp(x, y) == 0;
+	if (strlen(of_driver) == strlen(id))
+		return strcasecmp(of_driver, id) == 0;
+	return parse_pci(of_driver, normal, sizeof(normal)) && strcmp(normal, id) == 0;
 }
 
-static bool fits(const char *uuid, const struct gpu_id *id)
+/* n is the length of the id: "GPU-" and the beginning of a UUID, in any case of letters. */
+static bool fits(const char *uuid, const char *id, size_t n)
 {
-	return *uuid && strncasecmp(uuid, id->text, strlen(id->text)) == 0;
+	return *uuid && strncasecmp(uuid, id, n) == 0;
 }
 
 /* 0, or FOUND_NONE or FOUND_SEVERAL. */
 static int find_mig(const struct gpu_inventory *inv, const struct gpu_id *id, struct gpu_part *ret)
 {
+	size_t n = strlen(id->text);
 	int r = FOUND_NONE;
 
 	for (size_t i = 0; i < inv->n; i++)
 		for (size_t k = 0; k < inv->gpus[i].n_migs; k++) {
-			if (!fits(inv->gpus[i].migs[k].uuid, id))
+			if (!fits(inv->gpus[i].migs[k].uuid, id->text, n))
 				continue;
 			if (r == 0)
 				return FOUND_SEVERAL;
@@ -158,6 +164,7 @@ static int find_mig(const struct gpu_inventory *inv, const struct gpu_id *id, st
 static int find_named(const struct gpu_inventory *inv, const struct gpu_id *id,
 		      struct gpu_part *ret)
 {
+	size_t n = strlen(id->text);
 	int r = FOUND_NONE;
 
 	if (id->kind == GPU_ID_MIG)
@@ -166,7 +173,7 @@ static int find_named(const struct gpu_inventory *inv, const struct gpu_id *id,
 		const struct gpu_device *g = &inv->gpus[i];
 
 		if (id->kind == GPU_ID_PCI ? !same_pci(g->pci_bus_id, id->text)
-					   : !fits(g->uuid, id))
+					   : !fits(g->uuid, id->text, n))
 			continue;
 		if (r == 0)
 			return FOUND_SEVERAL;
