@@ -4,7 +4,7 @@ ASAN       ?= build-asan
 MESON_ARGS ?=
 PREFIX     ?= /usr/local
 
-.PHONY: help demo build test lint bench install clean coverage fuzz
+.PHONY: help demo build test lint bench install deploy clean coverage fuzz
 
 help:
 	@echo "make demo     install what is missing, build, measure a small model"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench    benchmarks against their bars"
 	@echo "make fuzz     each fuzz target for SECONDS (default 30) with libFuzzer"
 	@echo "make coverage line coverage of the unit tests"
+	@echo "make deploy   lem with its libraries in deploy/bundle, to be mounted into containers"
 	@echo "make install  into PREFIX (default /usr/local)"
 
 demo: build
@@ -57,5 +58,8 @@ coverage:
 install: build
 	@meson install -C $(BUILD) --no-rebuild
 
+deploy: build
+	@tools/make-bundle $(BUILD)
+
 clean:
-	rm -rf build build-asan build-clang build-fuzz build-cov
+	rm -rf deploy/bundle build build-asan build-clang build-fuzz build-cov

@@ -69,3 +69,21 @@ def gemma():
     if not path.exists():
         pytest.fail(f"{path} is missing: run ./setup --tests")
     return path
+
+
+@pytest.fixture(scope="session")
+def docker():
+    """A real Docker Engine of its own for the whole session, with fake GPUs and local images: tests/e2e/docker_lab.py."""
+    import docker_lab
+
+    engine = docker_lab.Engine(docker_lab.folder_for("docker"))
+    try:
+        engine.stop()  # what a killed run of the tests may have left
+        driver = ASAN / "tests" / "fakes" / "libcuda_fake.so"  # not sanitized: it is loaded into any program
+        engine.make_gpus(docker_lab.N_GPUS, [(driver, docker_lab.LIB + "/libcuda.so.1")] if driver.exists() else [])
+        engine.start()
+        engine.images = docker_lab.make_images(engine, [p for p in BUILD.glob("lem*") if p.is_file()])
+    except (docker_lab.Unavailable, PermissionError) as e:
+        pytest.skip(f"needs a Docker Engine: {e}")
+    yield engine
+    engine.stop()

@@ -6,6 +6,7 @@
 
 int cmd_campaign(int argc, char **argv);
 int cmd_config(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_experiment(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 int cmd_model(int argc, char **argv);

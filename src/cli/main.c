@@ -7,6 +7,7 @@ static const struct command commands[] = {
 	{"campaign", cmd_campaign, "run several experiments, one after the other"},
 	{"results", cmd_results, "list, show and export stored results"},
 	{"config", cmd_config, "check and explain configuration files"},
+	{"doctor", cmd_doctor, "check this host: GPUs, containers, energy counters"},
 	{"model", cmd_model, "list, describe and make model files"},
 	{"help", cmd_help, "this text"},
 	{"version", cmd_version, "version of the program and of its result documents"},

@@ -184,6 +184,7 @@ struct pytorch_config {
 	struct assisted_config assisted_generation;
 	struct kv_list extra_load, extra_generate;
 	const char *python; /* the interpreter: a path, or a name looked up in PATH */
+	double load_timeout_sec, request_timeout_sec;
 };
 
 struct vllm_speculative_config {

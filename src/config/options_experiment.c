@@ -30,7 +30,8 @@ static const struct option options[] = {
 		 "synthetic:SHAPE[:QUANT]."},
 	{"model", MOVED, .to = "model_name", .silent = true},
 	{"adapter", OPT_STR, AT(adapter), .engines = ENGINE(PYTORCH) | ENGINE(VLLM),
-	 .help = "LoRA adapter to apply: Hugging Face id or folder."},
+	 .help = "LoRA adapter to apply: Hugging Face id, or a folder (./NAME when it is "
+		 "relative)."},
 	{"max_input_tokens", OPT_I64, AT(max_input_tokens), "512", AT_LEAST(1), .unit = "tokens",
 	 .help = "Longer prompts are cut to this many tokens, the same way for every engine; "
 		 "nothing is padded."},

@@ -80,6 +80,10 @@ static const struct option options[] = {
 	 .help = "The interpreter that has PyTorch and Transformers: a path, or a name looked up "
 		 "in "
 		 "PATH; in a container one of the image's."},
+	{"load_timeout_sec", OPT_F64, AT(load_timeout_sec), "1800", RANGE(1, 86400), .unit = "s",
+	 .help = "The model must be loaded within, fetching it included."},
+	{"request_timeout_sec", OPT_F64, AT(request_timeout_sec), "600", RANGE(1, 86400),
+	 .unit = "s", .help = "The engine must make progress within."},
 	{"output_scores", .verdict = REJECT, .to = "remove it", .help = "would not be recorded"},
 	{"return_dict_in_generate", .verdict = REJECT, .to = "remove it",
 	 .help = "is lem's own business"},

@@ -33,6 +33,8 @@ struct launch_draft {
 	const struct engine_request *req;
 	struct arena *a;
 	struct words argv, env, binds;
+	bool of_hub;   /* something comes from the hub or its cache */
+	bool to_fetch; /* and may not be on this machine yet */
 	struct lem_error *err;
 };
 #define LAUNCH_DRAFT(r, arena, e)                                                        \
@@ -51,6 +53,10 @@ const char *engine_model(struct launch_draft *d);
  * NULL after an error. */
 const char *engine_second_model(struct launch_draft *d, const char *name, const char *what);
 
+/* A path of the config: relative ones start at the file's folder, ~ is the home folder. NULL after
+ * an error. */
+const char *engine_host_path(struct launch_draft *d, const char *path);
+
 /* No weights on disk: they must be made up by the engine. */
 bool engine_dummy_weights(const struct engine_request *req);
 
@@ -59,9 +65,9 @@ bool engine_dummy_weights(const struct engine_request *req);
  * engine spells options with - instead of _. */
 int engine_extra_args(struct launch_draft *d, const struct kv_list *extra, char dash, bool has_no);
 
-/* The rest of every launch: environment (the config's, the engine's, then the routing's, which
- * wins), secrets, and in a container image, binds and the section docker. image NULL: the engine
- * has no image of its own, docker.image must name one. */
+/* The rest of every launch: environment (the engine's, then the config's; what routes the GPUs is
+ * src/run's affair), secrets, and in a container image, binds and the section docker. image NULL:
+ * the engine has no image of its own, docker.image must name one. */
 int engine_finish(struct launch_draft *d, const char *image, struct launch_spec *ret);
 
 /* The address a server listens on, and its port. */

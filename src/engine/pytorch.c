@@ -6,10 +6,10 @@
 #include "engine/common.h"
 
 /* PyTorch's own image has no Transformers: the worker says so and names the way out. */
-#define IMAGE  "pytorch/pytorch:2.11.0-cuda13.0-cudnn9-runtime"
+#define IMAGE  "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
 #define WORKER "lem_worker_pytorch.py"
 
-enum { STOP_GRACE_S = 10, LOAD_TIMEOUT_S = 1800 };
+enum { STOP_GRACE_S = 10 };
 
 static int64_t batch_size(const struct experiment *e)
 {
@@ -99,7 +99,8 @@ static int pytorch_launch(const struct engine_request *req, struct arena *a,
 	const char *program = arena_printf(a, "%s/" WORKER, req->program_dir);
 	struct launch_spec s = {
 		.channel = CHANNEL_WORKER,
-		.load_timeout_ns = LOAD_TIMEOUT_S * NS_PER_S,
+		.load_timeout_ns = (int64_t)(req->exp->pytorch.load_timeout_sec * 1e9),
+		.silence_ns = (int64_t)(req->exp->pytorch.request_timeout_sec * 1e9),
 		.stop_grace_ns = STOP_GRACE_S * NS_PER_S,
 	};
 	int rc = check(req, err);

@@ -116,53 +116,55 @@ int gpu_id_parse(const char *text, struct gpu_id *ret, struct lem_error *err)
 	return 0;
 }
 
-/* A card, or an instance of one that is split. */
-struct target {
-	size_t card; /* position in the inventory */
-	int mig;     /* position among the card's instances; -1: the whole card */
-};
-
 /* What this shell may use, in its own order. */
 struct allowed {
-	struct target *at;
+	struct gpu_part *at;
 	size_t n;
 	bool outside; /* the rest of the machine too, by name */
 };
 
 enum { FOUND_NONE = -1, FOUND_SEVERAL = -2 };
 
-static bool same_pci(const char *a, const char *b)
+/* `id` is as gpu_id_parse writes it; the driver writes the same in capitals, an old one with a
+ * domain of four digits. */
+static bool same_pci(const char *of_driver, const char *id)
 {
-	char x[40], y[40];
+	char normal[40];
 
-	return parse_pci(a, x, sizeof(x)) && parse_pci(b, y, sizeof(y)) && strcmp(x, y) == 0;
+	if (strlen(of_driver) == strlen(id))
+		return strcasecmp(of_driver, id) == 0;
+	return parse_pci(of_driver, normal, sizeof(normal)) && strcmp(normal, id) == 0;
 }
 
-static bool fits(const char *uuid, const struct gpu_id *id)
+/* n is the length of the id: "GPU-" and the beginning of a UUID, in any case of letters. */
+static bool fits(const char *uuid, const char *id, size_t n)
 {
-	return *uuid && strncasecmp(uuid, id->text, strlen(id->text)) == 0;
+	return *uuid && strncasecmp(uuid, id, n) == 0;
 }
 
 /* 0, or FOUND_NONE or FOUND_SEVERAL. */
-static int find_mig(const struct gpu_inventory *inv, const struct gpu_id *id, struct target *ret)
+static int find_mig(const struct gpu_inventory *inv, const struct gpu_id *id, struct gpu_part *ret)
 {
+	size_t n = strlen(id->text);
 	int r = FOUND_NONE;
 
 	for (size_t i = 0; i < inv->n; i++)
 		for (size_t k = 0; k < inv->gpus[i].n_migs; k++) {
-			if (!fits(inv->gpus[i].migs[k].uuid, id))
+			if (!fits(inv->gpus[i].migs[k].uuid, id->text, n))
 				continue;
 			if (r == 0)
 				return FOUND_SEVERAL;
-			*ret = (struct target){i, (int)k};
+			*ret = (struct gpu_part){i, (int)k};
 			r = 0;
 		}
 	return r;
 }
 
 /* A UUID or the beginning of one, or a PCI bus id. As find_mig. */
-static int find_named(const struct gpu_inventory *inv, const struct gpu_id *id, struct target *ret)
+static int find_named(const struct gpu_inventory *inv, const struct gpu_id *id,
+		      struct gpu_part *ret)
 {
+	size_t n = strlen(id->text);
 	int r = FOUND_NONE;
 
 	if (id->kind == GPU_ID_MIG)
@@ -171,17 +173,17 @@ static int find_named(const struct gpu_inventory *inv, const struct gpu_id *id, 
 		const struct gpu_device *g = &inv->gpus[i];
 
 		if (id->kind == GPU_ID_PCI ? !same_pci(g->pci_bus_id, id->text)
-					   : !fits(g->uuid, id))
+					   : !fits(g->uuid, id->text, n))
 			continue;
 		if (r == 0)
 			return FOUND_SEVERAL;
-		*ret = (struct target){i, -1};
+		*ret = (struct gpu_part){i, -1};
 		r = 0;
 	}
 	return r;
 }
 
-static const char *uuid_of(const struct gpu_inventory *inv, const struct target *t)
+static const char *uuid_of(const struct gpu_inventory *inv, const struct gpu_part *t)
 {
 	const struct gpu_device *g = &inv->gpus[t->card];
 
@@ -212,7 +214,7 @@ static int fail_absent(const struct gpu_inventory *inv, const struct allowed *a,
 }
 
 /* A whole card is there with every instance of it. */
-static bool is_allowed(const struct allowed *a, const struct target *t)
+static bool is_allowed(const struct allowed *a, const struct gpu_part *t)
 {
 	for (size_t i = 0; i < a->n; i++)
 		if (a->at[i].card == t->card && (a->at[i].mig < 0 || a->at[i].mig == t->mig))
@@ -254,7 +256,7 @@ static int fail_split(const struct gpu_device *g, const char *item, struct lem_e
 			     str_c(&s), g->index);
 }
 
-static int check_usable(const struct gpu_inventory *inv, const struct target *t, const char *item,
+static int check_usable(const struct gpu_inventory *inv, const struct gpu_part *t, const char *item,
 			struct lem_error *err)
 {
 	const struct gpu_device *g = &inv->gpus[t->card];
@@ -284,7 +286,7 @@ static int fail_no_instance(const struct gpu_inventory *inv, const char *item,
 
 /* The target of an item, before it is asked whether it may be used. */
 static int find_item(const struct gpu_inventory *inv, const struct allowed *a,
-		     const struct gpu_id *id, struct target *ret)
+		     const struct gpu_id *id, struct gpu_part *ret)
 {
 	if (id->kind == GPU_ID_INDEX) {
 		if ((size_t)id->index >= a->n)
@@ -293,14 +295,14 @@ static int find_item(const struct gpu_inventory *inv, const struct allowed *a,
 		return 0;
 	}
 	if (id->kind == GPU_ID_HOST_INDEX) {
-		*ret = (struct target){(size_t)id->index, -1};
+		*ret = (struct gpu_part){(size_t)id->index, -1};
 		return (size_t)id->index < inv->n ? 0 : FOUND_NONE;
 	}
 	return find_named(inv, id, ret);
 }
 
 static int resolve_one(const struct gpu_inventory *inv, const struct allowed *a, const char *item,
-		       struct target *ret, struct lem_error *err)
+		       struct gpu_part *ret, struct lem_error *err)
 {
 	struct gpu_id id;
 	int r = gpu_id_parse(item, &id, err);
@@ -336,7 +338,7 @@ static int add_visible(const struct gpu_inventory *inv, const char *cvd, const c
 		       enum cvd_form *form, struct allowed *a, struct lem_error *err)
 {
 	enum cvd_form own;
-	struct target t;
+	struct gpu_part t;
 	struct gpu_id id;
 	int r;
 
@@ -348,7 +350,7 @@ static int add_visible(const struct gpu_inventory *inv, const char *cvd, const c
 		return fail_cvd(cvd, item, "mixes indices and UUIDs", err);
 	*form = own;
 	if (own == CVD_INDEX) {
-		t = (struct target){(size_t)id.index, -1};
+		t = (struct gpu_part){(size_t)id.index, -1};
 		r = (size_t)id.index < inv->n ? 0 : FOUND_NONE;
 	} else {
 		r = find_named(inv, &id, &t);
@@ -401,7 +403,7 @@ static int read_visible(const struct gpu_inventory *inv, const char *cvd, struct
 	a->n = 0;
 	if (!cvd) {
 		for (; a->n < inv->n; a->n++)
-			a->at[a->n] = (struct target){a->n, -1};
+			a->at[a->n] = (struct gpu_part){a->n, -1};
 		return 0;
 	}
 	if (*cvd)
@@ -413,7 +415,20 @@ static int read_visible(const struct gpu_inventory *inv, const char *cvd, struct
 	return lem_error_fix(err, "unset it, or write gpus: [] to run on the CPU");
 }
 
-static void fill_ref(const struct gpu_inventory *inv, const struct target *t, const char *item,
+int gpu_visible(const struct gpu_inventory *inv, const char *cuda_visible_devices, struct arena *a,
+		struct gpu_part **ret, size_t *ret_n, struct lem_error *err)
+{
+	struct allowed allowed = {0};
+	int r = read_visible(inv, cuda_visible_devices, a, &allowed, err);
+
+	if (r < 0)
+		return r;
+	*ret = allowed.at;
+	*ret_n = allowed.n;
+	return 0;
+}
+
+static void fill_ref(const struct gpu_inventory *inv, const struct gpu_part *t, const char *item,
 		     size_t position, struct gpu_ref *ref)
 {
 	const struct gpu_device *g = &inv->gpus[t->card];
@@ -429,7 +444,7 @@ static void fill_ref(const struct gpu_inventory *inv, const struct target *t, co
 	ref->memory_bytes = m ? m->memory_bytes : g->memory_bytes;
 }
 
-static int fail_twice(const struct gpu_inventory *inv, const struct target *t, const char *first,
+static int fail_twice(const struct gpu_inventory *inv, const struct gpu_part *t, const char *first,
 		      const char *second, struct lem_error *err)
 {
 	(void)lem_fail(err, LEM_E_REFUSED, "R06: gpus lists GPU %d (%.12s) twice: %.80s and %.80s",
@@ -441,7 +456,7 @@ static int resolve_all(const struct gpu_inventory *inv, const char *const *items
 		       const struct allowed *allowed, struct gpu_binding *b, struct lem_error *err)
 {
 	for (size_t i = 0; i < b->n; i++) {
-		struct target t = {0, -1};
+		struct gpu_part t = {0, -1};
 		int r = resolve_one(inv, allowed, items[i], &t, err);
 
 		if (r < 0)

@@ -41,7 +41,17 @@ int gpu_id_parse(const char *text, struct gpu_id *ret, struct lem_error *err);
 int gpu_resolve(const struct gpu_inventory *inv, const char *const *items, size_t n,
 		const char *cuda_visible_devices, struct arena *a, struct gpu_binding *ret,
 		struct lem_error *err);
-/* The same; `outside` lets items that name a GPU (not "2", which counts in A) lie outside A. */
+/* A GPU, or an instance of one that is split by MIG. */
+struct gpu_part {
+	size_t card; /* position in the inventory */
+	int mig;     /* position among the card's instances; -1: the whole card */
+};
+
+/* What this shell may use (A above), in the order in which `gpus: [0, 1]` counts; in `a`. */
+int gpu_visible(const struct gpu_inventory *inv, const char *cuda_visible_devices, struct arena *a,
+		struct gpu_part **ret, size_t *ret_n, struct lem_error *err);
+
+/* gpu_resolve; `outside` lets items that name a GPU (not "2", which counts in A) lie outside A. */
 int gpu_resolve_within(const struct gpu_inventory *inv, const char *const *items, size_t n,
 		       const char *cuda_visible_devices, bool outside, struct arena *a,
 		       struct gpu_binding *ret, struct lem_error *err);

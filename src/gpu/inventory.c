@@ -1,5 +1,9 @@
 #include "gpu/inventory.h"
 
+#include <dirent.h>
+
+#include "sys/fs.h"
+
 /* Far above any host; they bound what a lying library can make us allocate. */
 enum { MAX_GPUS = 256, MAX_MIGS = 64 };
 
@@ -118,6 +122,33 @@ int gpu_inventory_read(struct gpu_inventory *ret, struct lem_error *err)
 	int r = nvml_open(&nvml, err);
 
 	return r < 0 ? r : gpu_inventory_from(nvml, ret, err);
+}
+
+/* PCI vendor 0x10de is NVIDIA; class 0x03 a display controller (VGA or 3D). */
+static bool is_nvidia_gpu(const char *devices, const char *name)
+{
+	_cleanup_free_ char *vendor_path = lem_asprintf("%s/%s/vendor", devices, name);
+	_cleanup_free_ char *class_path = lem_asprintf("%s/%s/class", devices, name);
+	char vendor[16], class[16];
+
+	return fs_read_line(vendor_path, vendor, sizeof(vendor)) && str_eq(vendor, "0x10de") &&
+	       fs_read_line(class_path, class, sizeof(class)) && str_starts(class, "0x03");
+}
+
+bool gpu_hardware_seen(void)
+{
+	const char *root = getenv("LEM_SYSFS_ROOT");
+	_cleanup_free_ char *devices =
+		lem_asprintf("%s/bus/pci/devices", root && *root ? root : "/sys");
+	bool seen = (!root || !*root) && fs_exists("/proc/driver/nvidia/version");
+	DIR *d = opendir(devices);
+	struct dirent *e;
+
+	while (d && !seen && (e = readdir(d)))
+		seen = e->d_name[0] != '.' && is_nvidia_gpu(devices, e->d_name);
+	if (d)
+		closedir(d);
+	return seen;
 }
 
 void gpu_inventory_release(struct gpu_inventory *inv)

@@ -41,6 +41,9 @@ struct gpu_inventory {
 int gpu_inventory_from(const struct nvml *nvml, struct gpu_inventory *ret, struct lem_error *err);
 /* The same with a library opened for this call alone. No GPU at all is n == 0, not a failure. */
 int gpu_inventory_read(struct gpu_inventory *ret, struct lem_error *err);
+/* Is there an NVIDIA GPU on the PCI bus, or its kernel driver, whether or not NVML works? Tells a
+ * host without GPUs from one whose driver is broken. Looks under $LEM_SYSFS_ROOT (/sys). */
+bool gpu_hardware_seen(void);
 void gpu_inventory_release(struct gpu_inventory *inv);
 #define _cleanup_gpu_inventory_ _cleanup_(gpu_inventory_release)
 

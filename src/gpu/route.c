@@ -214,73 +214,108 @@ static int resolve(const struct gpu_route_request *q, const struct gpu_inventory
 
 /* ---- what the engine's environment must say ---- */
 
+/* Room for "NAME=" and n parts of at most part_max bytes, with commas. */
+static char *room(struct arena *a, const char *name, size_t n, size_t part_max)
+{
+	return arena_alloc(a, strlen(name) + 1 + n * (part_max + 1) + 1);
+}
+
+/* The caller made room. Returns the end. */
+static char *put(char *p, const char *text)
+{
+	size_t n = strlen(text);
+
+	memcpy(p, text, n + 1);
+	return p + n;
+}
+
 static const char *join_uuids(const struct gpu_binding *b, const char *name, struct arena *a)
 {
-	_cleanup_str_ struct str s = STR_INIT;
+	char *text = room(a, name, b->n, sizeof(b->gpus[0].uuid)), *p = put(text, name);
 
-	str_add(&s, name);
 	for (size_t i = 0; i < b->n; i++) {
-		str_add(&s, i ? "," : "=");
-		str_add(&s, b->gpus[i].uuid);
+		*p++ = i ? ',' : '=';
+		p = put(p, b->gpus[i].uuid);
 	}
-	return arena_strdup(a, str_c(&s));
+	return text;
+}
+
+static char *put_number(char *p, unsigned v)
+{
+	char digits[12];
+	size_t n = 0;
+
+	do
+		digits[n++] = (char)('0' + v % 10);
+	while (v /= 10);
+	while (n)
+		*p++ = digits[--n];
+	return p;
 }
 
 /* Integers, because some engines apply int() to each item (R07); one MIG instance by its UUID. */
 static const char *cuda_list(const struct gpu_binding *b, const int *ordinals, struct arena *a)
 {
-	_cleanup_str_ struct str s = STR_INIT;
+	static const char name[] = "CUDA_VISIBLE_DEVICES";
+	char *text = room(a, name, b->n, 12), *p = put(text, name);
 
-	str_add(&s, "CUDA_VISIBLE_DEVICES=");
-	for (size_t i = 0; i < b->n; i++)
-		str_addf(&s, "%s%d", i ? "," : "", ordinals[i]);
-	return arena_strdup(a, str_c(&s));
+	for (size_t i = 0; i < b->n; i++) {
+		*p++ = i ? ',' : '=';
+		p = put_number(p, (unsigned)ordinals[i]);
+	}
+	*p = '\0';
+	return text;
 }
 
-/* Position among the GPUs seen here, which is what CUDA counts in PCI order. */
-static int visible_index(const struct gpu_inventory *inv, const struct gpu_ref *g)
+/* Positions among the GPUs seen here, which is what CUDA counts in PCI order. */
+static int *visible_indices(const struct gpu_inventory *inv, const struct gpu_binding *b,
+			    struct arena *a)
 {
-	return find_uuid(inv, g->card_uuid, strlen(g->card_uuid));
+	int *ret = arena_array(a, b->n, sizeof(*ret));
+
+	for (size_t i = 0; i < b->n; i++)
+		for (size_t k = 0; k < inv->n; k++)
+			if (strcmp(inv->gpus[k].uuid, b->gpus[i].card_uuid) == 0) {
+				ret[i] = (int)k;
+				break;
+			}
+	return ret;
 }
 
 static void route_process(const struct gpu_inventory *inv, struct arena *a, struct gpu_binding *b)
 {
 	struct list env = list_new(a, 3);
-	int *ordinals = arena_array(a, b->n, sizeof(*ordinals));
 
-	for (size_t i = 0; i < b->n; i++) {
-		ordinals[i] = visible_index(inv, &b->gpus[i]);
+	for (size_t i = 0; i < b->n; i++)
 		b->gpus[i].container_index = (int)i;
-	}
 	list_add(&env, "CUDA_DEVICE_ORDER=PCI_BUS_ID");
 	list_add(&env, is_mig(&b->gpus[0]) ? join_uuids(b, "CUDA_VISIBLE_DEVICES", a)
-					   : cuda_list(b, ordinals, a));
+					   : cuda_list(b, visible_indices(inv, b, a), a));
 	list_add(&env, join_uuids(b, "LEM_GPU_UUIDS", a));
 	b->env = env.at;
 }
 
 /* The rank of each GPU in PCI order among those given: the container counts its devices so. */
-static void rank(const struct gpu_inventory *inv, struct gpu_binding *b, int *ret)
+static int *ranks(const struct gpu_inventory *inv, struct arena *a, struct gpu_binding *b)
 {
-	for (size_t i = 0; i < b->n; i++) {
-		int own = visible_index(inv, &b->gpus[i]);
+	const int *visible = visible_indices(inv, b, a);
+	int *ret = arena_array(a, b->n, sizeof(*ret));
 
-		ret[i] = 0;
+	for (size_t i = 0; i < b->n; i++) {
 		for (size_t k = 0; k < b->n; k++)
-			ret[i] += visible_index(inv, &b->gpus[k]) < own ? 1 : 0;
+			ret[i] += visible[k] < visible[i] ? 1 : 0;
 		b->gpus[i].container_index = ret[i];
 	}
+	return ret;
 }
 
 static void route_container_env(const struct gpu_inventory *inv, struct arena *a,
 				struct gpu_binding *b)
 {
 	struct list env = list_new(a, 5);
-	int *ordinals = arena_array(a, b->n, sizeof(*ordinals));
 
-	rank(inv, b, ordinals);
 	list_add(&env, "CUDA_DEVICE_ORDER=PCI_BUS_ID");
-	list_add(&env, cuda_list(b, ordinals, a));
+	list_add(&env, cuda_list(b, ranks(inv, a, b), a));
 	list_add(&env, join_uuids(b, "NVIDIA_VISIBLE_DEVICES", a));
 	list_add(&env, "NVIDIA_DRIVER_CAPABILITIES=compute,utility");
 	list_add(&env, join_uuids(b, "LEM_GPU_UUIDS", a));
@@ -311,8 +346,12 @@ static void request_cdi(const char *path, struct arena *a, struct gpu_binding *b
 {
 	struct list ids = list_new(a, b->n);
 
-	for (size_t i = 0; i < b->n; i++)
-		list_add(&ids, arena_printf(a, CDI_PREFIX "%s", b->gpus[i].uuid));
+	for (size_t i = 0; i < b->n; i++) {
+		char *id = arena_alloc(a, sizeof(CDI_PREFIX) + sizeof(b->gpus[i].uuid));
+
+		(void)put(put(id, CDI_PREFIX), b->gpus[i].uuid);
+		list_add(&ids, id);
+	}
 	b->request = (struct gpu_device_request){.driver = "cdi", .ids = ids.at};
 	lem_strlcpy(b->path, path, sizeof(b->path));
 }

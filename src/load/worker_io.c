@@ -297,9 +297,9 @@ int worker_io_next(struct worker_io *w, int64_t silence_ns, const char *doing, s
 
 			lem_fail(err, LEM_E_TIMEOUT, "the worker said nothing for %s while %s",
 				 num_format_duration(silence_ns, buf, sizeof(buf)), doing);
-			return lem_error_fix(err, "raise llamacpp.load_timeout_sec or "
-						  "llamacpp.request_timeout_sec if "
-						  "this machine is that slow");
+			return lem_error_fix(err, "raise load_timeout_sec or "
+						  "request_timeout_sec in the engine's section "
+						  "if this machine is that slow");
 		}
 	}
 }

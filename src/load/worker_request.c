@@ -10,7 +10,7 @@ static void put_sampling(struct jsonw *w, const struct experiment *e)
 	jsonw_f64(w, "temperature", d->do_sample ? d->temperature : 0);
 	jsonw_i64(w, "top_k", d->top_k);
 	jsonw_f64(w, "top_p", d->top_p);
-	jsonw_f64(w, "min_p", e->llamacpp.min_p);
+	jsonw_f64(w, "min_p", e->backend == BACKEND_PYTORCH ? e->pytorch.min_p : e->llamacpp.min_p);
 	jsonw_f64(w, "repetition_penalty", d->repetition_penalty);
 	jsonw_i64(w, "seed", e->random_seed.set ? e->random_seed.v : 0);
 	jsonw_end_object(w);

@@ -29,6 +29,7 @@ struct launch_spec {
 	const char *cwd; /* NULL: inherit */
 	const char *load_json;   /* CHANNEL_WORKER: the `load` request, one line */
 	int64_t load_timeout_ns; /* until `loaded` */
+	int64_t silence_ns;      /* CHANNEL_WORKER: it must say something within, while running */
 	int64_t stop_grace_ns;   /* SIGTERM to SIGKILL */
 	size_t gpus_needed;
 	const struct launch_file *files; /* ends with a NULL host_path; NULL: none */

@@ -68,6 +68,7 @@ static uint64_t needed_bytes(const struct life *l, const struct nvml_memory *m)
 		return (uint64_t)(e->vllm.gpu_memory_utilization * (double)m->total_bytes);
 	case BACKEND_LLAMACPP:
 		return e->llamacpp.n_gpu_layers.set || e->llamacpp.tensor_split.n ? 0 : share;
+	case BACKEND_PYTORCH: return share;
 	default: return 0;
 	}
 }

@@ -1,5 +1,3 @@
-#include <dirent.h>
-
 #include "base/clock.h"
 #include "run/life.h"
 #include "sys/fs.h"
@@ -64,71 +62,26 @@ static int find_gguf(struct life *l, struct lem_error *err)
 	return 0;
 }
 
-/* HF_HOME, else its default; NULL when there is no such folder. The hub's files lie in "hub". */
-static const char *hf_home(struct arena *a)
-{
-	const char *home = getenv("HF_HOME"), *cache = getenv("XDG_CACHE_HOME"),
-		   *user = getenv("HOME");
-	const char *path = home && *home     ? arena_strdup(a, home)
-			   : cache && *cache ? arena_printf(a, "%s/huggingface", cache)
-			   : user && *user   ? arena_printf(a, "%s/.cache/huggingface", user)
-					     : NULL;
-
-	return path && fs_is_dir(path) ? path : NULL;
-}
-
-/* A snapshot of it lies in the cache: huggingface_hub's layout, hub/models--ORG--NAME/snapshots. */
-static bool is_cached(const char *home, const char *id)
-{
-	_cleanup_str_ struct str path = STR_INIT;
-	struct dirent *e;
-	bool any = false;
-	DIR *d;
-
-	if (!home)
-		return false;
-	str_addf(&path, "%s/hub/models--", home);
-	for (const char *p = id; *p; p++)
-		str_add(&path, *p == '/' ? "--" : (char[]){*p, '\0'});
-	str_add(&path, "/snapshots");
-	d = opendir(str_c(&path));
-	while (d && !any && (e = readdir(d)))
-		any = e->d_name[0] != '.';
-	if (d)
-		closedir(d);
-	return any;
-}
-
-static bool is_path(const char *name)
-{
-	return name[0] == '/' || name[0] == '.' || name[0] == '~';
-}
-
 /* Engines that read Hugging Face models fetch what is on the hub themselves. */
 static int find_hf(struct life *l, struct lem_error *err)
 {
-	const char *name = l->e->model_name;
-	_cleanup_free_ char *path = fs_join(l->e->root_dir, name);
+	struct run_record *r = l->rec;
+	struct weights_request w = weights_request(l);
+	_cleanup_free_ char *home = weights_hf_home();
+	struct weights_hf m;
+	int rc;
 
-	if (str_starts(name, "synthetic:")) {
-		(void)lem_fail(err, LEM_E_REFUSED, "%s cannot be given the synthetic model %s yet",
-			       l->engine->name, name);
-		return lem_error_fix(err, "name a model of the hub or a folder with config.json");
-	}
-	(void)weights_local_shape(name, l->e->root_dir, &l->rec->shape, NULL);
-	if (fs_is_dir(path)) {
-		l->model_path = realpath(path, NULL);
-		return l->model_path ? 0 : lem_fail_errno(err, errno, "cannot resolve %s", path);
-	}
-	if (is_path(name)) {
-		(void)lem_fail(err, LEM_E_REFUSED, "there is no model folder %s", path);
-		return lem_error_fix(err,
-				     "%s reads a folder with config.json, or a model of the "
-				     "hub such as Qwen/Qwen2.5-0.5B",
-				     l->engine->name);
-	}
-	l->model_path = lem_strdup(str_starts(name, "hf:") ? name + 3 : name);
-	l->model_cached = is_cached(l->hf_home, l->model_path);
+	if (home && fs_is_dir(home))
+		l->hf_home = arena_strdup(&r->arena, home);
+	rc = weights_resolve_hf(&w, l->hf_home, l->planning, &m, err);
+	if (rc < 0)
+		return rc;
+	l->model_path = m.model;
+	l->model_cached = m.cached;
+	r->shape = m.shape;
+	if (m.absent)
+		run_record_note(r, "the model is not here yet; %s %s",
+				m.model[0] == '/' ? "a run makes" : "the engine fetches", m.model);
 	return 0;
 }
 
@@ -137,7 +90,6 @@ int life_find_model(struct life *l, struct lem_error *err)
 	struct run_record *r = l->rec;
 	int rc;
 
-	l->hf_home = hf_home(&r->arena);
 	r->model_name = arena_strdup(&r->arena, l->e->model_name);
 	rc = l->engine->model == MODEL_GGUF ? find_gguf(l, err) : find_hf(l, err);
 	if (rc >= 0)

@@ -24,8 +24,8 @@ static int check_prompts(struct life *l, struct lem_error *err)
 	const struct model_shape *s = &l->rec->shape;
 	int64_t longest = l->e->max_input_tokens + l->e->max_output_tokens;
 
-	/* What a folder or the hub holds is not read here; nor does a plan fetch a file. */
-	bool known = l->engine->model == MODEL_GGUF && (!l->planning || s->n_layer);
+	/* A plan fetches no file; of what only the hub holds a tokenizer is assumed. */
+	bool known = !l->planning || s->n_layer;
 
 	if (known && !l->prompts.synthetic && !s->has_tokenizer) {
 		lem_fail(err, LEM_E_REFUSED, "the prompts are text, but '%s' has no tokenizer",
@@ -117,6 +117,13 @@ void life_remove_files(struct life *l)
 		(void)rmdir(scratch_dir(l));
 }
 
+static const char *absolute(struct arena *a, const char *dir)
+{
+	_cleanup_free_ char *real = realpath(dir ? dir : ".", NULL);
+
+	return arena_strdup(a, real ? real : "/");
+}
+
 static int launch(struct life *l, struct lem_error *err)
 {
 	struct run_record *r = l->rec;
@@ -131,6 +138,7 @@ static int launch(struct life *l, struct lem_error *err)
 		.model_cached = l->model_cached,
 		.hf_token = getenv("HF_TOKEN"),
 		.home_dir = getenv("HOME"),
+		.base_dir = absolute(&r->arena, l->e->root_dir),
 		.scratch_dir = scratch_dir(l),
 		.threads_default =
 			l->host.cores_allowed >= 4 ? l->host.cores_allowed : l->host.cpus_allowed,
@@ -144,6 +152,7 @@ static int launch(struct life *l, struct lem_error *err)
 	l->spec.run_id = l->req->run_id;
 	l->spec.experiment = l->e->config_name;
 	l->session.spec = &l->spec;
+	l->session.silence_ns = l->spec.silence_ns;
 	return 0;
 }
 

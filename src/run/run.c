@@ -181,7 +181,8 @@ static int end_watch(struct life *l, int rc, struct lem_error *err)
 	l->watch = NULL;
 	if (rc >= 0 && l->rec->binding.guard_level == GPU_GUARD_STRAY && !trouble)
 		return lem_fail(err, LEM_E_ROUTING, "%s", l->rec->binding.guard);
-	if (!trouble || (rc < 0 && err->code == LEM_E_INTERRUPTED))
+	if (!trouble ||
+	    (rc < 0 && (err->code == LEM_E_INTERRUPTED || str_eq(err->what, seen.what))))
 		return rc;
 	if (rc < 0) /* how the engine told it */
 		(void)lem_error_why(&seen, "%.200s; %.200s", err->what, err->why);
@@ -261,7 +262,6 @@ int run_experiment(const struct run_request *req, struct run_record *rec, struct
 
 	if (!err)
 		err = &own;
-	l.session.silence_ns = (int64_t)(l.e->llamacpp.request_timeout_sec * 1e9);
 	l.t_phase_ns = clock_now_ns();
 	l.phase = PHASE_PREFLIGHT;
 	l.detail = "";

@@ -10,13 +10,29 @@ static inline void cleanup_json(json_t **j)
 
 static json_t *parse(const char *text, struct lem_error *err)
 {
-	json_error_t e;
-	json_t *j = json_loads(text, 0, &e);
+	json_t *j = json_loads(text, 0, NULL);
 
 	if (!j)
 		lem_fail(err, LEM_E_PARSE, "the container engine's answer is not JSON: %.80s",
-			 text);
+			 *text ? text : "(empty)");
 	return j;
+}
+
+static json_t *parse_object(const char *text, struct lem_error *err)
+{
+	json_t *j = parse(text, err);
+
+	if (!j || json_is_object(j))
+		return j;
+	json_decref(j);
+	lem_fail(err, LEM_E_PARSE, "the container engine's answer is no JSON object: %.80s", text);
+	return NULL;
+}
+
+/* Ids go into the paths of later requests. */
+static bool is_hex(const char *id)
+{
+	return id && *id && id[strspn(id, "0123456789abcdefABCDEF")] == '\0';
 }
 
 static const char *text_of(const json_t *j, struct arena *a)
@@ -102,7 +118,7 @@ static bool any_starts(const char *const *list, const char *prefix)
 int docker_parse_info(const char *text, struct arena *a, struct docker_info *ret,
 		      struct lem_error *err)
 {
-	_cleanup_json_ json_t *j = parse(text, err);
+	_cleanup_json_ json_t *j = parse_object(text, err);
 	const char *const *security;
 
 	if (!j)
@@ -121,7 +137,7 @@ int docker_parse_info(const char *text, struct arena *a, struct docker_info *ret
 		.cdi_listed = json_object_get(j, "DiscoveredDevices") != NULL,
 		.cdi_devices = get_cdi_devices(j, a),
 		.warnings = get_list(j, "Warnings", a),
-		.rootless = any_starts(security, "name=rootless"),
+		.rootless = any_starts(security, "name=rootless") || get_bool(j, "Rootless"),
 		.selinux = any_starts(security, "name=selinux"),
 		/* Podman's own words for what Docker has no field for */
 		.podman = json_object_get(j, "BuildahVersion") != NULL,
@@ -144,7 +160,7 @@ static const char *repo_digest(const json_t *j, struct arena *a)
 int docker_parse_image(const char *text, struct arena *a, struct docker_image *ret,
 		       struct lem_error *err)
 {
-	_cleanup_json_ json_t *j = parse(text, err);
+	_cleanup_json_ json_t *j = parse_object(text, err);
 	const json_t *config = json_object_get(j, "Config");
 	struct docker_image image;
 
@@ -190,7 +206,7 @@ static int host_port(const json_t *j)
 int docker_parse_state(const char *text, struct arena *a, struct docker_state *ret,
 		       struct lem_error *err)
 {
-	_cleanup_json_ json_t *j = parse(text, err);
+	_cleanup_json_ json_t *j = parse_object(text, err);
 	const json_t *s = json_object_get(j, "State");
 	const char *status = json_string_value(json_object_get(s, "Status"));
 
@@ -215,7 +231,7 @@ int docker_parse_state(const char *text, struct arena *a, struct docker_state *r
 
 int docker_parse_stats(const char *text, struct docker_stats *ret, struct lem_error *err)
 {
-	_cleanup_json_ json_t *j = parse(text, err);
+	_cleanup_json_ json_t *j = parse_object(text, err);
 	const json_t *memory = json_object_get(j, "memory_stats");
 	const json_t *detail = json_object_get(memory, "stats");
 	const json_t *cpu = json_object_get(json_object_get(j, "cpu_stats"), "cpu_usage");
@@ -242,12 +258,14 @@ int docker_parse_list(const char *text, struct arena *a, struct docker_listed **
 
 	if (!j)
 		return -LEM_E_PARSE;
+	if (!json_is_array(j))
+		return lem_fail(err, LEM_E_PARSE, "the container engine told no list: %.80s", text);
 	for (size_t i = 0; i < n; i++) {
 		const json_t *c = json_array_get(j, i), *labels = json_object_get(c, "Labels");
 		const char *name =
 			json_string_value(json_array_get(json_object_get(c, "Names"), 0));
 
-		if (!json_is_string(json_object_get(c, "Id")))
+		if (!is_hex(json_string_value(json_object_get(c, "Id"))))
 			continue;
 		at[k++] = (struct docker_listed){
 			.id = get_text(c, "Id", a),
@@ -265,13 +283,12 @@ int docker_parse_list(const char *text, struct arena *a, struct docker_listed **
 
 int docker_parse_id(const char *text, struct arena *a, const char **ret_id, struct lem_error *err)
 {
-	_cleanup_json_ json_t *j = parse(text, err);
+	_cleanup_json_ json_t *j = parse_object(text, err);
 	const char *id = json_string_value(json_object_get(j, "Id"));
 
 	if (!j)
 		return -LEM_E_PARSE;
-	/* it goes into paths of later requests */
-	if (!id || !*id || id[strspn(id, "0123456789abcdefABCDEF")])
+	if (!is_hex(id))
 		return lem_fail(err, LEM_E_PARSE, "the container engine gave no container id");
 	*ret_id = arena_strdup(a, id);
 	return 0;
@@ -279,7 +296,7 @@ int docker_parse_id(const char *text, struct arena *a, const char **ret_id, stru
 
 int docker_parse_exit_code(const char *text, int64_t *ret, struct lem_error *err)
 {
-	_cleanup_json_ json_t *j = parse(text, err);
+	_cleanup_json_ json_t *j = parse_object(text, err);
 	const json_t *code = json_object_get(j, "StatusCode");
 
 	if (!j)
@@ -295,13 +312,15 @@ const char *docker_parse_message(const char *text, struct arena *a)
 	_cleanup_json_ json_t *j = json_loads(text, 0, NULL);
 	const char *message = json_string_value(json_object_get(j, "message"));
 
+	if (!message && *text == '<')
+		return "no message, but a web page"; /* of a proxy in between */
 	return arena_printf(a, "%.400s", message ? message : *text ? text : "no message");
 }
 
 int docker_parse_pull_line(const char *text, struct arena *a, struct docker_pull_line *ret,
 			   struct lem_error *err)
 {
-	_cleanup_json_ json_t *j = parse(text, err);
+	_cleanup_json_ json_t *j = parse_object(text, err);
 	const json_t *detail = json_object_get(j, "errorDetail");
 	const json_t *progress = json_object_get(j, "progressDetail");
 	const char *error;

@@ -20,6 +20,7 @@ struct docker {
 	struct rest *rest;
 	char socket[256];
 	char version[8]; /* "1.45" */
+	long status;     /* of the last answer */
 };
 
 /* ---- where it listens ---- */
@@ -68,19 +69,31 @@ static int find_socket(const char *host, char *buf, size_t size, struct lem_erro
 static int fail_status(const struct rest_answer *r, const char *doing, struct lem_error *err)
 {
 	_cleanup_arena_ struct arena a = ARENA_INIT;
+	struct lem_error own;
+	const char *message = docker_parse_message(str_c(&r->body), &a);
 
+	err = err ? err : &own; /* the code returned lies in it */
+	/* "client version 1.51 is too old. Minimum supported API version is 1.60" */
+	if (r->status == 400 && strstr(message, "client version ")) {
+		lem_fail(err, LEM_E_UNSUPPORTED, "the container engine no longer speaks API 1.%d",
+			 API_MAX);
+		lem_error_why(err, "%s", message);
+		return lem_error_fix(err, "a newer lem speaks with it");
+	}
 	lem_fail(err, r->status == 404 ? LEM_E_NOT_FOUND : LEM_E_ENGINE,
 		 "the container engine cannot %s (HTTP %ld)", doing, r->status);
-	return lem_error_why(err, "%s", docker_parse_message(str_c(&r->body), &a));
+	return lem_error_why(err, "%s", message);
 }
 
 static int call(struct docker *d, const char *doing, const struct rest_request *q,
 		struct rest_answer *answer, struct lem_error *err)
 {
-	int rc = rest_call(d->rest, q, answer, err);
+	struct lem_error own;
+	int rc = rest_call(d->rest, q, answer, err ? err : &own);
 
+	d->status = rc < 0 ? 0 : answer->status;
 	if (rc < 0)
-		return lem_error_context(err, "cannot %s", doing);
+		return lem_error_context(err ? err : &own, "cannot %s", doing);
 	if (answer->status / 100 == 2 || answer->status == 304)
 		return 0;
 	return fail_status(answer, doing, err);
@@ -182,6 +195,16 @@ void docker_close(struct docker *d)
 		return;
 	rest_close(d->rest);
 	free(d);
+}
+
+void docker_limit(struct docker *d, int cancel_fd, int64_t until_ns)
+{
+	rest_limit(d->rest, cancel_fd, until_ns);
+}
+
+long docker_last_status(const struct docker *d)
+{
+	return d->status;
 }
 
 const char *docker_socket(const struct docker *d)
@@ -308,7 +331,7 @@ static int take_pull_line(struct pull *p, struct lem_error *err)
 	if (rc < 0)
 		return rc;
 	if (l.error) {
-		lem_fail(err, LEM_E_ENGINE, "the image cannot be pulled");
+		lem_fail(err, LEM_E_ENGINE, "the container engine gave up");
 		return lem_error_why(err, "%.400s", l.error);
 	}
 	note_layer(p, &l);
@@ -353,6 +376,7 @@ int docker_pull(struct docker *d, const char *ref,
 	_cleanup_rest_answer_ struct rest_answer answer = {0};
 	_cleanup_free_ struct pull *p = lem_calloc(1, sizeof(*p));
 	_cleanup_str_ struct str path = STR_INIT;
+	struct lem_error own;
 	struct rest_request q = {.method = "POST",
 				 .headers = anonymous,
 				 .on_bytes = on_pull_bytes,
@@ -360,14 +384,15 @@ int docker_pull(struct docker *d, const char *ref,
 				 .silence_ns = PULL_SILENCE_NS};
 	int rc;
 
+	err = err ? err : &own;
 	p->progress = progress;
 	p->arg = arg;
 	str_addf(&path, "/v%s/images/create?fromImage=", d->version);
 	add_reference(&path, ref);
 	q.path = str_c(&path);
 	rc = call(d, "pull the image", &q, &answer, err);
-	if (rc >= 0)
-		rc = take_pull_line(p, err);
+	if (rc >= 0 && take_pull_line(p, err) < 0)
+		rc = lem_error_context(err, "cannot pull the image");
 	str_release(&p->line);
 	return rc;
 }
@@ -390,16 +415,22 @@ int docker_create(struct docker *d, const char *name, const char *body_json, str
 	return rc < 0 ? rc : docker_parse_id(str_c(&answer.body), a, ret_id, err);
 }
 
-int docker_attach(struct docker *d, const char *id, int *ret_fd, struct str *ret_first,
-		  struct lem_error *err)
+int docker_attach(struct docker *d, const char *id, bool with_stdin, int *ret_fd,
+		  struct str *ret_first, struct lem_error *err)
 {
 	_cleanup_rest_answer_ struct rest_answer answer = {0};
 	_cleanup_free_ char *path =
-		path_of(d, "/containers/@/attach?stream=1&stdin=1&stdout=1&stderr=1", id);
-	int rc = rest_upgrade(d->rest, path, CALL_TIMEOUT_NS, ret_fd, ret_first, &answer, err);
+		path_of(d,
+			with_stdin ? "/containers/@/attach?stream=1&stdin=1&stdout=1&stderr=1"
+				   : "/containers/@/attach?stream=1&stdout=1&stderr=1",
+			id);
+	struct lem_error own;
+	int rc = rest_upgrade(d->rest, path, CALL_TIMEOUT_NS, ret_fd, ret_first, &answer,
+			      err ? err : &own);
 
+	d->status = rc < 0 ? 0 : answer.status;
 	if (rc < 0)
-		return lem_error_context(err, "cannot attach to the container");
+		return lem_error_context(err ? err : &own, "cannot attach to the container");
 	return *ret_fd < 0 ? fail_status(&answer, "attach to the container", err) : 0;
 }
 
@@ -415,7 +446,8 @@ int docker_wait(struct docker *d, const char *id, int64_t timeout_ns, int64_t *r
 {
 	_cleanup_rest_answer_ struct rest_answer answer = {0};
 	_cleanup_free_ char *path = path_of(d, "/containers/@/wait?condition=not-running", id);
-	const struct rest_request q = {.method = "POST", .path = path, .timeout_ns = timeout_ns};
+	const struct rest_request q = {
+		.method = "POST", .path = path, .timeout_ns = MAX(timeout_ns, INT64_C(1))};
 	int rc = call(d, "wait for the container", &q, &answer, err);
 
 	return rc < 0 ? rc : docker_parse_exit_code(str_c(&answer.body), ret_exit_code, err);
@@ -476,7 +508,8 @@ int docker_logs(struct docker *d, const char *id, int tail_lines, size_t max_byt
 int docker_stop(struct docker *d, const char *id, int64_t grace_ns, struct lem_error *err)
 {
 	_cleanup_free_ char *head = path_of(d, "/containers/@/stop?t=", id);
-	_cleanup_free_ char *path = lem_asprintf("%s%d", head, (int)(grace_ns / NS_PER_S));
+	_cleanup_free_ char *path =
+		lem_asprintf("%s%d", head, (int)((grace_ns + NS_PER_S - 1) / NS_PER_S));
 
 	return post(d, "stop the container", path, grace_ns + CALL_TIMEOUT_NS, err);
 }

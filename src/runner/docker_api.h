@@ -5,7 +5,8 @@
  *
  * Errors: LEM_E_NOT_FOUND (404, or no socket), LEM_E_IO (the connection broke), LEM_E_TIMEOUT,
  * LEM_E_UNSUPPORTED (an engine too old), LEM_E_INTERRUPTED (cancel), LEM_E_ENGINE (the engine
- * answered 4xx or 5xx: `why` has its message). One thread per handle.
+ * answered 4xx or 5xx: `why` has its message; docker_last_status tells which). One thread per
+ * handle.
  */
 #ifndef LEM_RUNNER_DOCKER_API_H
 #define LEM_RUNNER_DOCKER_API_H
@@ -29,7 +30,12 @@ static inline void cleanup_docker(struct docker **d)
 }
 #define _cleanup_docker_ _cleanup_(cleanup_docker)
 
+/* From now on: another cancel_fd, and no call goes on beyond until_ns (LEM_E_TIMEOUT); 0: no such
+ * end. */
+void docker_limit(struct docker *d, int cancel_fd, int64_t until_ns);
+
 const char *docker_socket(const struct docker *d);      /* path of the socket */
+long docker_last_status(const struct docker *d);        /* of the last call; 0: no answer */
 const char *docker_api_version(const struct docker *d); /* the negotiated one: "1.45" */
 
 struct docker_info {
@@ -56,7 +62,8 @@ struct docker_image {
 int docker_image(struct docker *d, const char *ref, struct arena *a, struct docker_image *ret,
 		 struct lem_error *err);
 
-/* Pulls one tag (latest when none is written) or digest. progress: layers' bytes so far. */
+/* Pulls one tag (latest when none is written) or digest, without credentials. progress: layers'
+ * bytes so far. */
 int docker_pull(struct docker *d, const char *ref,
 		void (*progress)(void *arg, const char *status, uint64_t done, uint64_t total),
 		void *arg, struct lem_error *err);
@@ -64,10 +71,10 @@ int docker_pull(struct docker *d, const char *ref,
 int docker_create(struct docker *d, const char *name, const char *body_json, struct arena *a,
 		  const char **ret_id, struct lem_error *err);
 /* Bytes to and from the container's standard streams, over one connection of its own: what is
- * written is its stdin, what is read are docker_frames.h frames; ret_first gets what was already
- * read. Before docker_start. */
-int docker_attach(struct docker *d, const char *id, int *ret_fd, struct str *ret_first,
-		  struct lem_error *err);
+ * written is its stdin (when asked for), what is read are docker_frames.h frames; ret_first gets
+ * what was already read. Before docker_start. */
+int docker_attach(struct docker *d, const char *id, bool with_stdin, int *ret_fd,
+		  struct str *ret_first, struct lem_error *err);
 int docker_start(struct docker *d, const char *id, struct lem_error *err);
 
 struct docker_state {
@@ -80,7 +87,7 @@ struct docker_state {
 };
 int docker_inspect(struct docker *d, const char *id, struct arena *a, struct docker_state *ret,
 		   struct lem_error *err);
-/* Until it is no longer running; LEM_E_TIMEOUT after timeout_ns. */
+/* Until it is no longer running; LEM_E_TIMEOUT after timeout_ns (> 0). */
 int docker_wait(struct docker *d, const char *id, int64_t timeout_ns, int64_t *ret_exit_code,
 		struct lem_error *err);
 /* The last tail_lines of both streams, demultiplexed, at most max_bytes (the end of them). */

@@ -102,6 +102,8 @@ static void add_gpu_labels(struct labels *l, const struct launch_spec *s)
 {
 	_cleanup_str_ struct str uuids = STR_INIT, indices = STR_INIT;
 
+	if (!n_gpus(s))
+		return;
 	for (size_t i = 0; i < n_gpus(s); i++) {
 		str_addf(&uuids, "%s%s", i ? "," : "", s->binding->gpus[i].uuid);
 		str_addf(&indices, "%s%d", i ? "," : "", s->binding->gpus[i].index);

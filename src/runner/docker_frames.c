@@ -4,13 +4,14 @@ static int begin_frame(struct docker_frames *f, struct lem_error *err)
 {
 	const unsigned char *h = f->header;
 
-	/* 0 is what was written to stdin, echoed by some engines */
-	if (h[0] > 2 || h[1] || h[2] || h[3])
+	/* 0 is what was written to stdin, echoed by some engines; 3 the engine's own complaints
+	 * (moby pkg/stdcopy) */
+	if (h[0] > 3 || h[1] || h[2] || h[3])
 		return lem_fail(err, LEM_E_PARSE,
 				"the container engine's output stream is out of step (header "
 				"%02x%02x%02x%02x)",
 				h[0], h[1], h[2], h[3]);
-	f->stream = h[0] == 2 ? 2 : 1;
+	f->stream = h[0] >= 2 ? 2 : 1;
 	f->left = (uint32_t)h[4] << 24 | (uint32_t)h[5] << 16 | (uint32_t)h[6] << 8 | h[7];
 	f->have = 0;
 	return 0;

@@ -1,6 +1,6 @@
 /*
  * docker_frames.h — takes apart what a container engine sends of a container without a terminal:
- * frames of an 8-byte header {stream 0/1/2, 0, 0, 0, big-endian length} and a payload (routing.md
+ * frames of an 8-byte header {stream 0/1/2/3, 0, 0, 0, big-endian length} and a payload (routing.md
  * section 14). Pure; holds nothing but the header in progress, so a frame of any size and any
  * splitting costs no memory.
  */

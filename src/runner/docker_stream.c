@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
+#include "base/str.h"
 #include "runner/docker_frames.h"
 
 enum { READ_BYTES = 64 << 10 };
@@ -15,6 +16,7 @@ struct docker_stream {
 	pthread_t thread;
 	int socket, stop; /* stop: eventfd */
 	int out, err;     /* our writing ends; -1 once nobody reads them */
+	struct str first; /* read with the answer's head */
 	struct docker_frames frames;
 };
 
@@ -64,8 +66,10 @@ static void *pump(void *arg)
 {
 	struct docker_stream *s = arg;
 	char *buf = lem_calloc(1, READ_BYTES);
+	bool ok =
+		docker_frames_feed(&s->frames, str_c(&s->first), s->first.len, copy, s, NULL) >= 0;
 
-	while (wait_ready(s, s->socket, POLLIN)) {
+	while (ok && wait_ready(s, s->socket, POLLIN)) {
 		ssize_t n = read(s->socket, buf, READ_BYTES);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -96,6 +100,7 @@ static void stream_free(struct docker_stream *s)
 	close_fd(&s->stop);
 	close_fd(&s->out);
 	close_fd(&s->err);
+	str_release(&s->first);
 	free(s);
 }
 
@@ -126,7 +131,7 @@ int docker_stream_start(int socket_fd, const char *first, size_t n_first, struct
 	rc = s->stop < 0 || ends.in < 0 ? lem_fail_errno(err, errno, "cannot make descriptors") : 0;
 	if (rc >= 0 && (rc = make_pipe(&ends.out, &s->out, err)) >= 0 &&
 	    (rc = make_pipe(&ends.err, &s->err, err)) >= 0)
-		rc = docker_frames_feed(&s->frames, first, n_first, copy, s, err);
+		str_addn(&s->first, first, n_first);
 	if (rc >= 0 && start_thread(s) != 0)
 		rc = lem_fail(err, LEM_E_IO, "cannot start a thread");
 	if (rc < 0) {

@@ -1,10 +1,7 @@
-#include <poll.h>
-
 #include "base/clock.h"
+#include "runner/collect.h"
 #include "runner/runner.h"
 #include "sys/fs.h"
-
-enum { ONCE_MAX_BYTES = 256 << 10 }; /* of each stream of a run_once */
 
 static int process_check(const struct launch_spec *spec, const struct runner_context *c,
 			 struct lem_error *err)
@@ -20,48 +17,6 @@ static int process_check(const struct launch_spec *spec, const struct runner_con
 			     spec->engine);
 }
 
-/* Reads what is there; false at the end of the stream. Beyond the bound it is swallowed. */
-static bool take(int *fd, struct str *out)
-{
-	char buf[4096];
-	ssize_t n = read(*fd, buf, sizeof(buf));
-
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR;
-	if (n == 0) {
-		close(steal_fd(fd));
-		return false;
-	}
-	if (out->len + (size_t)n <= ONCE_MAX_BYTES)
-		str_addn(out, buf, (size_t)n);
-	return true;
-}
-
-/* Until both streams have ended. */
-static int collect(struct proc *p, int64_t t_end_ns, int cancel_fd, struct str *out,
-		   struct str *log, struct lem_error *err)
-{
-	while (p->out >= 0 || p->err >= 0) {
-		struct pollfd fds[3] = {{.fd = p->out, .events = POLLIN},
-					{.fd = p->err, .events = POLLIN},
-					{.fd = cancel_fd, .events = POLLIN}};
-		int64_t left = t_end_ns - clock_now_ns();
-
-		if (left <= 0)
-			return lem_fail(err, LEM_E_TIMEOUT, "it did not end in time");
-		if (poll(fds, 3, (int)MIN(left / NS_PER_MS + 1, INT64_C(1000))) < 0 &&
-		    errno != EINTR)
-			return lem_fail_errno(err, errno, "cannot wait for it");
-		if (fds[2].revents)
-			return lem_fail(err, LEM_E_INTERRUPTED, "interrupted");
-		if (fds[0].revents)
-			(void)take(&p->out, out);
-		if (fds[1].revents)
-			(void)take(&p->err, log);
-	}
-	return 0;
-}
-
 static int process_run_once(const struct launch_spec *spec, const char *const *argv,
 			    const char *const *binds, int64_t timeout_ns,
 			    const struct runner_context *c, struct str *out, struct str *log,
@@ -74,7 +29,7 @@ static int process_run_once(const struct launch_spec *spec, const char *const *a
 
 	(void)binds; /* the same file system */
 	if (rc >= 0)
-		rc = collect(&p, t_end_ns, c->cancel_fd, out, log, err);
+		rc = collect_output(&p, t_end_ns, c->cancel_fd, out, log, err);
 	if (rc >= 0 && !proc_wait_until(&p, t_end_ns))
 		rc = lem_fail(err, LEM_E_TIMEOUT, "it did not end in time");
 	if (rc < 0)

@@ -2,6 +2,7 @@
 
 static const struct runner_ops *const runners[] = {
 	&runner_process,
+	&runner_docker,
 };
 
 const struct runner_ops *runner_find(enum runner_kind kind)

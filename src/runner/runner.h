@@ -26,8 +26,9 @@ struct running {
 	struct proc proc; /* its streams carry CHANNEL_WORKER; in a container proc.pid is 0 */
 	pid_t host_pid; /* root of the engine's tree of processes as this host counts; 0 unknown */
 	char cgroup[512]; /* of a container, as /proc/PID/cgroup says after the last ':'; "" none */
-	const char *image_digest; /* "sha256:…"; NULL for a process; lives as long as `running` */
+	const char *image_digest; /* "sha256:…"; NULL for a process; until stop, which clears it */
 	int port;                 /* on 127.0.0.1, of spec->port; 0 none */
+	char end[160];            /* how it ended, once stopped; "" before */
 	void *state;              /* the runner's own */
 };
 

@@ -10,12 +10,14 @@
 #include "sys/curl.h"
 
 enum { BODY_MAX_BYTES = 16 << 20, HEAD_MAX_BYTES = 64 << 10, TICK_MS = 1000 };
+enum { CONNECT_TRY_MS = 20, CONNECT_TRIES = 250 };
 
 struct rest {
 	const struct curl_api *curl;
 	CURL *easy;
 	CURLM *multi;
 	int cancel_fd;
+	int64_t until_ns; /* of every call; 0: none */
 	char path[256];
 };
 
@@ -38,7 +40,8 @@ static int fail_connect(const char *path, int errnum, struct lem_error *err)
 			 path);
 		return lem_error_fix(err,
 				     "add yourself to its group (sudo usermod -aG docker $USER, "
-				     "then log in again), or use rootless Docker or Podman");
+				     "then newgrp docker or a new login), or use rootless Docker "
+				     "or Podman");
 	case ENOENT:
 		lem_fail(err, LEM_E_NOT_FOUND, "there is no container engine at %s", path);
 		return lem_error_fix(err,
@@ -49,24 +52,48 @@ static int fail_connect(const char *path, int errnum, struct lem_error *err)
 			 path);
 		return lem_error_fix(err,
 				     "sudo systemctl start docker; its log: journalctl -u docker");
+	case EAGAIN:
+		lem_fail(err, LEM_E_TIMEOUT,
+			 "the container engine at %s takes no more connections: it hangs", path);
+		return lem_error_fix(err, "sudo systemctl restart docker; its log: journalctl -u "
+					  "docker");
 	default:
 		lem_fail_errno(err, errnum, "cannot connect to the container engine at %s", path);
 		return err ? -(int)err->code : -LEM_E_IO;
 	}
 }
 
-static int connect_socket(const char *path, int *ret_fd, struct lem_error *err)
+/* A service that hangs takes no more connections once its queue is full: connect() would then wait
+ * for ever, so it is asked without waiting, again and again. */
+static int connect_patiently(int fd, const struct sockaddr_un *a, int cancel_fd)
+{
+	for (int i = 0; i < CONNECT_TRIES; i++) {
+		struct pollfd cancel = {.fd = cancel_fd, .events = POLLIN};
+
+		if (connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0)
+			return 0;
+		if (errno != EAGAIN && errno != EINTR)
+			return -1;
+		if (poll(&cancel, 1, CONNECT_TRY_MS) > 0)
+			break;
+	}
+	errno = EAGAIN;
+	return -1;
+}
+
+static int connect_socket(const char *path, int cancel_fd, int *ret_fd, struct lem_error *err)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return lem_fail_errno(err, errno, "cannot make a socket");
 	if (lem_strlcpy(a.sun_path, path, sizeof(a.sun_path)) >= sizeof(a.sun_path))
 		return lem_fail(err, LEM_E_USAGE, "the path of the socket is too long: %.200s",
 				path);
-	if (connect(fd, (const struct sockaddr *)&a, sizeof(a)) < 0)
+	if (connect_patiently(fd, &a, cancel_fd) < 0)
 		return fail_connect(path, errno, err);
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 	*ret_fd = steal_fd(&fd);
 	return 0;
 }
@@ -80,7 +107,7 @@ int rest_open(const char *socket_path, int cancel_fd, struct rest **ret, struct 
 
 	if (!curl)
 		return -LEM_E_UNSUPPORTED;
-	rc = connect_socket(socket_path, &probe, err); /* curl's own words say less */
+	rc = connect_socket(socket_path, cancel_fd, &probe, err); /* curl's words say less */
 	if (rc < 0)
 		return rc;
 	r = lem_calloc(1, sizeof(*r));
@@ -95,6 +122,12 @@ int rest_open(const char *socket_path, int cancel_fd, struct rest **ret, struct 
 	}
 	*ret = r;
 	return 0;
+}
+
+void rest_limit(struct rest *r, int cancel_fd, int64_t until_ns)
+{
+	r->cancel_fd = cancel_fd;
+	r->until_ns = until_ns;
 }
 
 void rest_close(struct rest *r)
@@ -177,6 +210,7 @@ static void prepare(struct call *c, const char *url, struct curl_slist *list)
 	curl->easy_setopt(e, CURLOPT_HTTPHEADER, list);
 	curl->easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
 	curl->easy_setopt(e, CURLOPT_PROXY, "");
+	curl->easy_setopt(e, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
 	curl->easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
 	curl->easy_setopt(e, CURLOPT_WRITEDATA, c);
 	curl->easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
@@ -213,18 +247,21 @@ static int64_t time_left(const struct call *c, int64_t t_start_ns)
 		left = t_start_ns + c->q->timeout_ns - now;
 	if (c->q->silence_ns)
 		left = MIN(left, c->t_heard_ns + c->q->silence_ns - now);
+	if (c->r->until_ns)
+		left = MIN(left, c->r->until_ns - now);
 	return left;
 }
 
 static int fail_late(const struct call *c, int64_t t_start_ns)
 {
+	bool silent = c->t_heard_ns <= t_start_ns || c->q->silence_ns;
+	int64_t since = silent ? c->t_heard_ns : t_start_ns;
 	char buf[24];
 
-	return lem_fail(c->err, LEM_E_TIMEOUT,
-			"the container engine said nothing for %s (%s %.100s)",
-			num_format_duration(clock_now_ns() - MAX(c->t_heard_ns, t_start_ns), buf,
-					    sizeof(buf)),
-			c->q->method, c->q->path);
+	return lem_fail(c->err, LEM_E_TIMEOUT, "the container engine %s %s (%s %.100s)",
+			silent ? "said nothing for" : "did not end its answer in",
+			num_format_duration(clock_now_ns() - since, buf, sizeof(buf)), c->q->method,
+			c->q->path);
 }
 
 static bool cancelled(int fd)
@@ -277,6 +314,12 @@ int rest_call(struct rest *r, const struct rest_request *q, struct rest_answer *
 	int rc;
 
 	str_reset(&ret->body);
+	ret->status = 0;
+	ret->api_version[0] = '\0';
+	if (cancelled(r->cancel_fd)) {
+		r->curl->slist_free_all(list);
+		return lem_fail(c.err, LEM_E_INTERRUPTED, "interrupted");
+	}
 	prepare(&c, url, list);
 	r->curl->multi_add_handle(r->multi, r->easy);
 	rc = transfer(&c);
@@ -361,17 +404,45 @@ static int parse_status(const char *head, long *ret, struct lem_error *err)
 	return 0;
 }
 
+/* Takes the chunks' sizes out, as far as they have come. */
+static void unchunk(struct str *body)
+{
+	_cleanup_str_ struct str plain = STR_INIT;
+	const char *p = str_c(body), *end = p + body->len;
+
+	while (p < end) {
+		const char *data = memchr(p, '\n', (size_t)(end - p));
+		char *stop;
+		size_t n = strtoul(p, &stop, 16);
+
+		if (!data || stop == p || n == 0)
+			break;
+		data++;
+		n = MIN(n, (size_t)(end - data));
+		str_addn(&plain, data, n);
+		p = data + n;
+		p += MIN((size_t)(end - p), (size_t)2); /* its own line end */
+	}
+	str_reset(body);
+	str_addn(body, str_c(&plain), plain.len);
+}
+
 /* An error's message follows the head at once, in the engines seen; what has not come within a
  * moment is not worth waiting for. */
-static void read_error_body(int fd, struct str *body)
+static void read_error_body(int fd, int cancel_fd, struct str *body)
 {
-	struct pollfd p = {.fd = fd, .events = POLLIN};
+	int64_t until = clock_now_ns() + TICK_MS * NS_PER_MS;
 	char buf[4096];
-	ssize_t n;
 
-	while (!memchr(str_c(body), '}', body->len) && body->len < HEAD_MAX_BYTES &&
-	       poll(&p, 1, TICK_MS) > 0 && (n = read(fd, buf, sizeof(buf))) > 0)
-		str_addn(body, buf, (size_t)n);
+	while (!memchr(str_c(body), '}', body->len) && body->len < HEAD_MAX_BYTES) {
+		int rc = wait_for(fd, cancel_fd, until, NULL);
+		ssize_t n = rc > 0 ? read(fd, buf, sizeof(buf)) : 0;
+
+		if (rc < 0 || (rc > 0 && n <= 0))
+			break;
+		if (n > 0)
+			str_addn(body, buf, (size_t)n);
+	}
 }
 
 int rest_upgrade(struct rest *r, const char *path, int64_t timeout_ns, int *ret_fd,
@@ -381,7 +452,10 @@ int rest_upgrade(struct rest *r, const char *path, int64_t timeout_ns, int *ret_
 	_cleanup_fd_ int fd = -1;
 	int64_t until = clock_now_ns() + timeout_ns;
 	size_t head = 0;
-	int rc = connect_socket(r->path, &fd, err);
+	int rc = connect_socket(r->path, r->cancel_fd, &fd, err);
+
+	if (r->until_ns)
+		until = MIN(until, r->until_ns);
 
 	str_addf(&request,
 		 "POST %s HTTP/1.1\r\nHost: engine\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -394,7 +468,10 @@ int rest_upgrade(struct rest *r, const char *path, int64_t timeout_ns, int *ret_
 	if (answer->status != 101 && answer->status != 200) {
 		str_reset(&answer->body);
 		str_addn(&answer->body, in.buf + head, in.len - head);
-		read_error_body(fd, &answer->body);
+		read_error_body(fd, r->cancel_fd, &answer->body);
+		in.buf[head - 1] = '\0'; /* the head alone */
+		if (strcasestr(in.buf, "\r\ntransfer-encoding: chunked"))
+			unchunk(&answer->body);
 		*ret_fd = -1;
 		return 0;
 	}

@@ -37,6 +37,9 @@ struct rest_answer {
 };
 
 int rest_open(const char *socket_path, int cancel_fd, struct rest **ret, struct lem_error *err);
+/* From now on: another cancel_fd, and no call goes on beyond until_ns, whatever its own limits say
+ * (LEM_E_TIMEOUT); 0: no such end. */
+void rest_limit(struct rest *r, int cancel_fd, int64_t until_ns);
 void rest_close(struct rest *r); /* NULL is fine */
 
 int rest_call(struct rest *r, const struct rest_request *q, struct rest_answer *ret,

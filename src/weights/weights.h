@@ -40,6 +40,22 @@ int weights_resolve(const struct weights_request *req, char **ret_path,
 int weights_locate(const struct weights_request *req, char **ret_path,
 		   struct model_shape *ret_shape, bool *ret_there, struct lem_error *err);
 
+/* A model in Hugging Face's layout, for engines that read those. */
+struct weights_hf {
+	char *model; /* malloc'ed: an absolute folder, or the id of a model on the hub */
+	bool cached; /* an id, all of whose files lie in the hub's cache already */
+	bool absent; /* not on this machine (yet): to be fetched by the engine, or made by a run */
+	struct model_shape shape; /* weights SYNTHETIC: there are none, the engine makes them up */
+};
+
+/* model_name is a folder, an id of the hub ("hf:" before it may be left out), or synthetic:SHAPE,
+ * for which a folder with config.json and a tokenizer is made in lem's cache; plan: only said where
+ * it would be. Fetches nothing. hf_home: see below; NULL: no cache of the hub. */
+int weights_resolve_hf(const struct weights_request *req, const char *hf_home, bool plan,
+		       struct weights_hf *ret, struct lem_error *err);
+/* $HF_HOME, else its default; NULL when no home folder is known; malloc'ed. */
+char *weights_hf_home(void);
+
 /* SHA-256 of a file; remembered in the cache by (path, size, mtime, inode). */
 int weights_sha256(const char *path, char hex[65], struct lem_error *err);
 

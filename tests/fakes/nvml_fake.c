@@ -7,6 +7,8 @@
  *   gpus=2             how many (1)
  *   power=LAW          of all GPUs (const:300), see power_law.h; powerN=LAW of GPU N alone
  *   replay=FILE        counter and power of all GPUs from a recording (trace.h), in a loop
+ *   dev=DIR            only GPUs whose node DIR/nvidiaMINOR exists are there, numbered anew, as in
+ *                      a container; everything else in a script goes by the host's numbers
  *   period=100ms       of the counter's steps and of the power fields
  *   phase=13ms         GPU N steps at N times this after the start
  *   delay=5ms          how old the energy in a step is
@@ -47,6 +49,7 @@
  */
 #include <math.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 #include "nvml_fake.h"
 
@@ -136,11 +139,25 @@ static void set_key(const char *key, const char *value)
 		lem_strlcpy(fake.unsupported, value, sizeof(fake.unsupported));
 	else if (str_eq(key, "permission"))
 		lem_strlcpy(fake.permission, value, sizeof(fake.permission));
+	else if (str_eq(key, "dev"))
+		lem_strlcpy(fake.dev, value, sizeof(fake.dev));
 	else if (str_eq(key, "driver"))
 		lem_strlcpy(fake.driver, value, sizeof(fake.driver));
 	else if (!(str_eq(key, "start") && num_parse_f64(value, &fake.start_j)) &&
 		 !(str_eq(key, "replay") && trace_load(value, &fake.trace)))
 		fprintf(stderr, "nvml_fake: cannot use %s=%s\n", key, value);
+}
+
+/* What there is to be opened: the real library shows no more. */
+static void list_gpus(void)
+{
+	for (int i = 0; i < fake.n_gpus; i++) {
+		_cleanup_free_ char *node =
+			lem_asprintf("%s/nvidia%d", fake.dev, (int)fake.n_gpus - 1 - i);
+
+		if (!fake.dev[0] || access(node, F_OK) == 0)
+			fake.listed[fake.n_listed++] = i;
+	}
 }
 
 static void read_script(void)
@@ -159,6 +176,7 @@ static void read_script(void)
 		set_key(t, equals + 1);
 	}
 	fake.n_gpus = MIN(MAX(fake.n_gpus, (int64_t)0), (int64_t)MAX_GPUS);
+	list_gpus();
 	fake.t_zero_ns = clock_now_ns();
 }
 
@@ -308,18 +326,18 @@ EXPORT int nvmlSystemGetDriverVersion(char *buf, unsigned size)
 EXPORT int nvmlDeviceGetCount_v2(unsigned *n);
 EXPORT int nvmlDeviceGetCount_v2(unsigned *n)
 {
-	*n = (unsigned)fake.n_gpus;
+	*n = (unsigned)fake.n_listed;
 	return fake.ready ? NVML_SUCCESS : NVML_UNINITIALIZED;
 }
 
 EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned index, nvml_device *dev);
 EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned index, nvml_device *dev)
 {
-	if (index >= fake.n_gpus)
+	if (index >= (unsigned)fake.n_listed)
 		return NVML_INVALID_ARGUMENT;
-	if (fake.no_handle == (int64_t)index)
+	if (fake.no_handle == fake.listed[index])
 		return NVML_GPU_LOST;
-	*dev = &fake.gpus[index];
+	*dev = &fake.gpus[fake.listed[index]];
 	return NVML_SUCCESS;
 }
 
@@ -334,8 +352,8 @@ EXPORT int nvmlDeviceGetHandleByUUID(const char *uuid, nvml_device *dev)
 {
 	char own[NVML_UUID_SIZE];
 
-	for (unsigned i = 0; i < fake.n_gpus; i++) {
-		fake_uuid((int)i, own, sizeof(own));
+	for (unsigned i = 0; i < (unsigned)fake.n_listed; i++) {
+		fake_uuid(fake.listed[i], own, sizeof(own));
 		if (str_eq(own, uuid))
 			return nvmlDeviceGetHandleByIndex_v2(i, dev);
 	}

@@ -39,7 +39,8 @@ struct fake {
 	double start_j;
 	int64_t init_return, mig, lost_gpu, no_handle, flaky;
 	int64_t lost_ns, reset_ns, stuck_ns, slow_ns, hang_ns, hang_for_ns; /* -1: never */
-	char unsupported[256], permission[256], driver[32];
+	char unsupported[256], permission[256], driver[32], dev[256];
+	int listed[MAX_GPUS], n_listed; /* the host's numbers of the GPUs that can be opened */
 	struct trace trace;
 	struct nvml_device_opaque gpus[MAX_GPUS];
 

@@ -1,5 +1,7 @@
 /* What `gpus:` means, and what the fake driver shows. */
+#include <fcntl.h>
 #include <setjmp.h>
+#include <unistd.h>
 
 #include "gpu/id.h"
 #include "use_fake.h"
@@ -385,6 +387,40 @@ static void fails(const char *what, const char *fix, enum lem_code code)
 	assert_int_equal(err.code, code);
 }
 
+/* As in a container: the library numbers what it can open; minor numbers, UUIDs and buses stay. */
+static void test_only_what_can_be_opened_is_listed(void **state)
+{
+	char dir[] = "/tmp/lem-dev-XXXXXX";
+	const int minors[] = {6, 3}; /* of GPUs 2 and 5 out of 9 */
+	struct gpu_inventory inv = {0};
+	struct lem_error err;
+	_cleanup_free_ char *script = NULL;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	for (size_t i = 0; i < ARRAY_LEN(minors); i++) {
+		_cleanup_free_ char *node = lem_asprintf("%s/nvidia%d", dir, minors[i]);
+		_cleanup_fd_ int fd = open(node, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+		assert_true(fd >= 0);
+	}
+	script = lem_asprintf("gpus=9;dev=%s", dir);
+	use_fake(script);
+	assert_int_equal(gpu_inventory_read(&inv, &err), 0);
+	assert_int_equal(inv.n, 2);
+	for (size_t i = 0; i < inv.n; i++) {
+		_cleanup_free_ char *node = lem_asprintf("%s/nvidia%d", dir, minors[i]);
+
+		assert_int_equal(inv.gpus[i].index, i);
+		assert_int_equal(inv.gpus[i].minor, minors[i]);
+		unlink(node);
+	}
+	assert_string_equal(inv.gpus[0].uuid, "GPU-1a2b3c42-fa4e-4000-8000-000000abcdf1");
+	assert_string_equal(inv.gpus[1].uuid, "GPU-1a2b3c45-fa4e-4000-8000-000000abcdf4");
+	gpu_inventory_release(&inv);
+	rmdir(dir);
+}
+
 static void test_driver_errors(void **state)
 {
 	(void)state;
@@ -452,6 +488,7 @@ int main(void)
 		cmocka_unit_test(test_inventory),
 		cmocka_unit_test(test_inventory_lists_instances),
 		cmocka_unit_test(test_mig_without_instances),
+		cmocka_unit_test(test_only_what_can_be_opened_is_listed),
 		cmocka_unit_test(test_driver_errors),
 		cmocka_unit_test(test_no_driver_at_all),
 		cmocka_unit_test(test_values),

@@ -379,6 +379,114 @@ static void test_outside_the_allocation(void **state)
 	assert_string_equal(b.gpus[0].uuid, UUID(3));
 }
 
+static struct gpu_mig instances[2];
+
+static void split_gpu_3(void)
+{
+	for (int i = 0; i < 2; i++)
+		(void)snprintf(instances[i].uuid, sizeof(instances[i].uuid),
+			       "MIG-%08x-1111-5222-8333-444455556666", 0x77700000 + i);
+	devices[3].mig = true;
+	devices[3].migs = instances;
+	devices[3].n_migs = 2;
+}
+
+static void test_a_mig_instance(void **state)
+{
+	(void)state;
+	split_gpu_3();
+	struct routed r =
+		route(&workstation, GPU_TO_PROCESS, NULL, &host, ITEMS(instances[1].uuid));
+
+	assert_int_equal(r.rc, 0);
+	assert_string_equal(value(&r.b, "CUDA_VISIBLE_DEVICES"), instances[1].uuid);
+	assert_string_equal(value(&r.b, "LEM_GPU_UUIDS"), instances[1].uuid);
+	assert_string_equal(r.b.gpus[0].card_uuid, UUID(3));
+	arena_release(&r.a);
+	/* its own name among the CDI devices, and 0 inside */
+	(void)snprintf(cdi_names[0], sizeof(cdi_names[0]), "nvidia.com/gpu=%s", instances[1].uuid);
+	r = route(&workstation, GPU_TO_CONTAINER, with_cdi(), &host, ITEMS(instances[1].uuid));
+	assert_string_equal(r.b.path, "docker-cdi");
+	assert_string_equal(r.b.request.ids[0], cdi_names[0]);
+	assert_null(r.b.request.ids[1]);
+	assert_string_equal(value(&r.b, "CUDA_VISIBLE_DEVICES"), "0");
+	assert_string_equal(value(&r.b, "NVIDIA_VISIBLE_DEVICES"), instances[1].uuid);
+	arena_release(&r.a);
+}
+
+static void test_mig_instances_do_not_combine(void **state)
+{
+	const char *const items[] = {instances[0].uuid};
+	struct gpu_route_request q = {
+		.items = items, .n = 1, .target = GPU_TO_PROCESS, .place = &workstation};
+	_cleanup_arena_ struct arena a = ARENA_INIT;
+	struct gpu_binding b;
+	struct lem_error err;
+
+	(void)state;
+	split_gpu_3();
+	struct routed r = route(&workstation, GPU_TO_PROCESS, NULL, &host,
+				ITEMS(instances[0].uuid, instances[1].uuid));
+
+	refused(&r, "R08: gpus lists the MIG instance", "alone");
+	r = route(&workstation, GPU_TO_PROCESS, NULL, &host, ITEMS("1", instances[1].uuid));
+	refused(&r, "R08: gpus lists the MIG instance", "alone");
+	r = route(&workstation, GPU_TO_PROCESS, NULL, &host, ITEMS("3"));
+	refused(&r, "R08: GPU 3 (gpus: 3) is split by MIG", instances[0].uuid);
+	q.processes = 2;
+	assert_true(gpu_route(&q, &host, &a, &b, &err) < 0);
+	assert_non_null(strstr(err.what, "R08: 2 GPUs are needed together"));
+	q.processes = 1;
+	assert_int_equal(gpu_route(&q, &host, &a, &b, &err), 0);
+}
+
+/* The host may have specifications that a rootless daemon does not read. */
+static void test_rootless_with_cdi_off(void **state)
+{
+	struct gpu_engine_facts f = *with_cdi();
+	struct routed r;
+
+	(void)state;
+	f.rootless = true;
+	r = route(&workstation, GPU_TO_CONTAINER, &f, &host, ITEMS("1"));
+	assert_int_equal(r.rc, 0);
+	assert_string_equal(r.b.path, "docker-cdi");
+	arena_release(&r.a);
+	f.cdi_on = false;
+	r = route(&workstation, GPU_TO_CONTAINER, &f, &host, ITEMS("1"));
+	refused(&r, "R35: rootless Docker", "daemon.json");
+	f.podman = true; /* reads the host's specifications itself */
+	r = route(&workstation, GPU_TO_CONTAINER, &f, &host, ITEMS("1"));
+	assert_string_equal(r.b.path, "podman-cdi");
+	arena_release(&r.a);
+}
+
+/* dockerd is outside the job: what the job may use still counts. */
+static void test_docker_in_a_slurm_job(void **state)
+{
+	const struct gpu_place job = {
+		.in_slurm = true, .cuda_visible_devices = "4,5", .slurm_step_gpus = "4,5"};
+	const char *const items[] = {"0", "host:2"};
+	struct gpu_route_request q = {.items = items,
+				      .n = 2,
+				      .target = GPU_TO_CONTAINER,
+				      .place = &job,
+				      .engine = with_cdi()};
+	_cleanup_arena_ struct arena a = ARENA_INIT;
+	struct gpu_binding b;
+	struct lem_error err;
+
+	(void)state;
+	assert_true(gpu_route(&q, &host, &a, &b, &err) < 0);
+	assert_non_null(strstr(err.what, "host:2, which CUDA_VISIBLE_DEVICES hides"));
+	q.allow_outside_allocation = true;
+	assert_int_equal(gpu_route(&q, &host, &a, &b, &err), 0);
+	assert_string_equal(b.gpus[0].uuid, UUID(4)); /* numbers count in the job all the same */
+	assert_string_equal(b.gpus[1].uuid, UUID(2));
+	assert_string_equal(value(&b, "CUDA_VISIBLE_DEVICES"), "1,0");
+	assert_true(warned(&b, "R33"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -397,6 +505,10 @@ int main(void)
 		cmocka_unit_test_setup(test_a_pod_counts_its_own, make_host),
 		cmocka_unit_test_setup(test_mixed_gpus_are_told, make_host),
 		cmocka_unit_test_setup(test_outside_the_allocation, make_host),
+		cmocka_unit_test_setup(test_a_mig_instance, make_host),
+		cmocka_unit_test_setup(test_mig_instances_do_not_combine, make_host),
+		cmocka_unit_test_setup(test_rootless_with_cdi_off, make_host),
+		cmocka_unit_test_setup(test_docker_in_a_slurm_job, make_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
