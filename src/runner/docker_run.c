@@ -12,7 +12,7 @@
 #include "runner/owns.h"
 #include "sys/fs.h"
 
-enum { NAMES_MAX = 9, NAME_SIZE = 96, REMOVE_S = 15, RETRY_MS = 200, PEEK_MS = 50, ASK_S = 5 };
+enum { NAMES_MAX = 9, NAME_SIZE = 96, REMOVE_S = 10, RETRY_MS = 200, PEEK_MS = 50, ASK_S = 5 };
 
 /* ---- what others left, and what an answer that never came may have left ---- */
 
@@ -189,20 +189,28 @@ static bool lost_answer(int rc)
 	       rc == -LEM_E_INTERRUPTED;
 }
 
+static int create_named(struct docker_run *r, const char *name, const char *body, bool *ret_taken,
+			struct lem_error *err)
+{
+	int rc = docker_create(r->d, name, body, &r->a, &r->id, err);
+
+	*ret_taken = rc < 0 && docker_last_status(r->d) == 409;
+	return rc;
+}
+
 /* Under the first name that is free. */
 static int create(struct docker_run *r, const char *body, const struct launch_spec *spec,
 		  const char *suffix, struct lem_error *err)
 {
 	char name[NAME_SIZE];
 	int rc = -LEM_E_INTERNAL;
+	bool taken = true;
 
-	for (int n = 1; n <= NAMES_MAX; n++) {
+	for (int n = 1; n <= NAMES_MAX && taken; n++) {
 		make_name(spec, suffix, n, name, sizeof(name));
-		rc = docker_create(r->d, name, body, &r->a, &r->id, err);
-		if (rc < 0 && docker_last_status(r->d) == 409 && free_name(r->d, name))
-			rc = docker_create(r->d, name, body, &r->a, &r->id, err);
-		if (rc >= 0 || docker_last_status(r->d) != 409)
-			break;
+		rc = create_named(r, name, body, &taken, err);
+		if (taken && free_name(r->d, name))
+			rc = create_named(r, name, body, &taken, err);
 	}
 	if (lost_answer(rc)) {
 		docker_limit(r->d, -1, clock_now_ns() + REMOVE_S * NS_PER_S);

@@ -316,6 +316,10 @@ int rest_call(struct rest *r, const struct rest_request *q, struct rest_answer *
 	str_reset(&ret->body);
 	ret->status = 0;
 	ret->api_version[0] = '\0';
+	if (cancelled(r->cancel_fd)) {
+		r->curl->slist_free_all(list);
+		return lem_fail(c.err, LEM_E_INTERRUPTED, "interrupted");
+	}
 	prepare(&c, url, list);
 	r->curl->multi_add_handle(r->multi, r->easy);
 	rc = transfer(&c);
