@@ -206,12 +206,26 @@ static const struct node *read_base(struct chain *ch, const char *path, const st
 	return read_chain(ch, base, n);
 }
 
+/* What the tree of one file extends below it, and today's keys. */
+static const struct node *finish_one(struct chain *ch, const char *path, const struct node *tree)
+{
+	struct config *c = ch->c;
+	const struct node *base = NULL, *extends = node_get(tree, "_extends"), *own;
+
+	if (extends && !scalar_is_null(extends)) {
+		base = read_base(ch, path, extends);
+		c->syntax_failed |= !base;
+	}
+	own = config_normalise(c, tree);
+	return base ? node_merge(&c->arena, base, own) : own;
+}
+
 static const struct node *read_chain(struct chain *ch, const char *path,
 				     const struct node *named_by)
 {
 	struct config *c = ch->c;
 	const struct layer *layer = new_layer(c, path, ch->n);
-	const struct node *tree, *base = NULL, *extends, *own;
+	const struct node *tree;
 	const char *path_real = real(&c->arena, path);
 
 	for (int i = 0; path_real && i < ch->n; i++)
@@ -227,23 +241,46 @@ static const struct node *read_chain(struct chain *ch, const char *path,
 		c->syntax_failed = true;
 		return NULL;
 	}
-	extends = node_get(tree, "_extends");
-	if (extends && !scalar_is_null(extends)) {
-		base = read_base(ch, path, extends);
-		c->syntax_failed |= !base;
-	}
-	own = config_normalise(c, tree);
-	return base ? node_merge(&c->arena, base, own) : own;
+	return finish_one(ch, path, tree);
+}
+
+/* Relative paths of the experiment start at this file. */
+static void start_chain(struct chain *ch, const char *path)
+{
+	struct config *c = ch->c;
+
+	c->exp.path = arena_strdup(&c->arena, path);
+	c->exp.root_dir = dir_of(&c->arena, path);
+	ch->root_real = real(&c->arena, c->exp.root_dir);
+	if (!ch->root_real)
+		ch->root_real = c->exp.root_dir;
 }
 
 const struct node *config_read_files(struct config *c, const char *path)
 {
 	struct chain ch = {.c = c};
 
-	c->exp.path = arena_strdup(&c->arena, path);
-	c->exp.root_dir = dir_of(&c->arena, path);
-	ch.root_real = real(&c->arena, c->exp.root_dir);
-	if (!ch.root_real)
-		ch.root_real = c->exp.root_dir;
+	start_chain(&ch, path);
 	return read_chain(&ch, path, NULL);
+}
+
+const struct node *config_read_tree(struct config *c, const char *path, const struct node *tree)
+{
+	struct chain ch = {.c = c};
+
+	start_chain(&ch, path);
+	ch.seen[ch.n++] = real(&c->arena, path);
+	return finish_one(&ch, path, tree);
+}
+
+const struct node *config_read_raw(struct config *c, const char *path)
+{
+	return read_one(c, new_layer(c, path, 0), path);
+}
+
+char *config_beside(struct arena *a, const char *path, const char *name)
+{
+	if (name[0] == '/' || !strchr(path, '/'))
+		return arena_strdup(a, name);
+	return arena_printf(a, "%s/%s", dir_of(a, path), name);
 }
