@@ -79,7 +79,8 @@ def docker():
     engine = docker_lab.Engine(docker_lab.folder_for("docker"))
     try:
         engine.stop()  # what a killed run of the tests may have left
-        engine.make_gpus(docker_lab.N_GPUS)
+        driver = ASAN / "tests" / "fakes" / "libcuda_fake.so"  # not sanitized: it is loaded into any program
+        engine.make_gpus(docker_lab.N_GPUS, [(driver, docker_lab.LIB + "/libcuda.so.1")] if driver.exists() else [])
         engine.start()
         engine.images = docker_lab.make_images(engine, [p for p in BUILD.glob("lem*") if p.is_file()])
     except (docker_lab.Unavailable, PermissionError) as e:

@@ -30,7 +30,8 @@ static const struct option options[] = {
 		 "synthetic:SHAPE[:QUANT]."},
 	{"model", MOVED, .to = "model_name", .silent = true},
 	{"adapter", OPT_STR, AT(adapter), .engines = ENGINE(PYTORCH) | ENGINE(VLLM),
-	 .help = "LoRA adapter to apply: Hugging Face id or folder."},
+	 .help = "LoRA adapter to apply: Hugging Face id, or a folder (./NAME when it is "
+		 "relative)."},
 	{"max_input_tokens", OPT_I64, AT(max_input_tokens), "512", AT_LEAST(1), .unit = "tokens",
 	 .help = "Longer prompts are cut to this many tokens, the same way for every engine; "
 		 "nothing is padded."},
@@ -146,11 +147,10 @@ static const struct option options[] = {
 	 .to = "write vllm.tensor_parallel_size, tensorrt.tp_size or pytorch.tensor_parallel_size",
 	 .help = "was replaced by each engine's own option"},
 
-	CAMPAIGN_KEY("campaign_name",
-		     "run the experiments it names one by one with lem experiment"),
-	CAMPAIGN_KEY("configs", "name one experiment file at a time"),
+	CAMPAIGN_KEY("campaign_name", "run the file with lem campaign"),
+	CAMPAIGN_KEY("configs", "run the file with lem campaign"),
 	CAMPAIGN_KEY("grid", "move it to a campaign file as grid.shared"),
-	CAMPAIGN_KEY("experiments", "name one experiment file at a time"),
+	CAMPAIGN_KEY("experiments", "run the file with lem campaign"),
 	CAMPAIGN_KEY("execution", "move it to a campaign file as execution"),
 	CAMPAIGN_KEY("group_by", "move it to a campaign file as group_by"),
 	CAMPAIGN_KEY("cold_start",

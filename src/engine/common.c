@@ -89,26 +89,37 @@ bool engine_dummy_weights(const struct engine_request *req)
 	return req->shape->weights == WEIGHTS_SYNTHETIC;
 }
 
-/* Read-only and offline when the model is in the cache already: a run then neither waits for the
- * network nor changes the cache. Code that comes with a model is copied to HF_MODULES_CACHE, which
- * must be writable all the same. */
+/* Read-only and offline when everything is here already: a run then neither waits for the network
+ * nor changes the cache. Code that comes with a model is copied to HF_MODULES_CACHE, which must be
+ * writable all the same. */
 static void add_hf_cache(struct launch_draft *d)
 {
 	const struct engine_request *q = d->req;
-	bool offline = q->model_cached;
 
-	if (offline)
+	if (!d->to_fetch)
 		words_add(&d->env, "HF_HUB_OFFLINE=1");
-	if (!q->hf_cache)
+	if (!d->of_hub || !q->hf_cache)
 		return;
 	if (!q->in_container) {
 		words_addf(&d->env, "HF_HOME=%s", q->hf_cache);
 		return;
 	}
 	words_add(&d->env, "HF_HOME=" IN_HF_CACHE);
-	words_addf(&d->binds, "%s:" IN_HF_CACHE "%s", q->hf_cache, offline ? ":ro" : "");
-	if (offline && q->exp->trust_remote_code)
+	words_addf(&d->binds, "%s:" IN_HF_CACHE "%s", q->hf_cache, d->to_fetch ? "" : ":ro");
+	if (!d->to_fetch && q->exp->trust_remote_code)
 		words_add(&d->env, "HF_MODULES_CACHE=/tmp/hf-modules");
+}
+
+/* Snapshots in the hub's cache are links to files beside them: the cache is shown as a whole. */
+static const char *in_hf_cache(struct launch_draft *d, const char *path)
+{
+	const char *cache = d->req->hf_cache;
+	size_t n = cache ? strlen(cache) : 0;
+
+	if (!n || strncmp(path, cache, n) != 0 || path[n] != '/')
+		return NULL;
+	d->of_hub = true;
+	return arena_printf(d->a, IN_HF_CACHE "%s", path + n);
 }
 
 /* A folder of this host, as the engine sees it. */
@@ -118,6 +129,9 @@ static const char *show_folder(struct launch_draft *d, const char *path, const c
 
 	if (!d->req->in_container)
 		return path;
+	inside = in_hf_cache(d, path);
+	if (inside)
+		return inside;
 	inside = arena_printf(d->a, IN_MODELS "/%s", name);
 	words_addf(&d->binds, "%s:%s:ro", path, inside);
 	return inside;
@@ -127,42 +141,42 @@ const char *engine_model(struct launch_draft *d)
 {
 	const char *path = d->req->model_path;
 
-	if (path[0] == '/') {
-		words_add(&d->env, "HF_HUB_OFFLINE=1");
+	if (path[0] == '/')
 		return show_folder(d, path, base_name(path));
-	}
-	add_hf_cache(d);
+	d->of_hub = true;
+	d->to_fetch |= !d->req->model_cached;
 	return path;
 }
 
-/* Relative to the file's folder; ~ is the home folder. NULL when that is not known. */
-static const char *host_path(const struct engine_request *q, const char *path, struct arena *a)
+const char *engine_host_path(struct launch_draft *d, const char *path)
 {
+	const struct engine_request *q = d->req;
+
 	if (path[0] == '/')
 		return path;
-	if (path[0] == '~' && (!path[1] || path[1] == '/'))
-		return q->home_dir ? arena_printf(a, "%s%s", q->home_dir, path + 1) : NULL;
-	return arena_printf(a, "%s/%s", q->exp->root_dir ? q->exp->root_dir : ".", path);
-}
-
-static int fail_home(struct lem_error *err, const char *path)
-{
-	lem_fail(err, LEM_E_REFUSED, "'%s' begins with ~, but HOME is not set", path);
-	return lem_error_fix(err, "write the full path");
+	if (path[0] != '~' || (path[1] && path[1] != '/')) {
+		while (str_starts(path, "./"))
+			path += 2;
+		return str_eq(path, ".") ? q->base_dir
+					 : arena_printf(d->a, "%s/%s", q->base_dir, path);
+	}
+	if (q->home_dir)
+		return arena_printf(d->a, "%s%s", q->home_dir, path + 1);
+	lem_fail(d->err, LEM_E_REFUSED, "'%s' begins with ~, but HOME is not set", path);
+	lem_error_fix(d->err, "write the full path");
+	return NULL;
 }
 
 const char *engine_second_model(struct launch_draft *d, const char *name, const char *what)
 {
 	const char *path;
 
-	if (!is_path(name))
+	if (!is_path(name)) {
+		d->of_hub = d->to_fetch = true; /* nobody has looked whether it is in the cache */
 		return name;
-	path = host_path(d->req, name, d->a);
-	if (!path) {
-		fail_home(d->err, name);
-		return NULL;
 	}
-	return show_folder(d, path, what);
+	path = engine_host_path(d, name);
+	return path ? show_folder(d, path, what) : NULL;
 }
 
 /* ---- extra arguments ---- */
@@ -288,10 +302,10 @@ static int add_volumes(struct launch_draft *d)
 	for (size_t i = 0; i < v->n; i++) {
 		size_t n = strcspn(v->at[i], ":");
 		const char *host = arena_strndup(d->a, v->at[i], n);
-		const char *path = host_path(d->req, host, d->a);
+		const char *path = engine_host_path(d, host);
 
 		if (!path)
-			return fail_home(d->err, host);
+			return -(int)d->err->code;
 		words_addf(&d->binds, "%s%s", path, v->at[i] + n);
 	}
 	return 0;
@@ -315,7 +329,7 @@ static int fail_network(struct lem_error *err)
 /* Passed through from lem's own environment by its name, so that gated models can be fetched. */
 static void add_token(struct launch_draft *d)
 {
-	if (d->req->hf_token && d->req->model_path[0] != '/' && !d->req->model_cached)
+	if (d->req->hf_token && d->to_fetch)
 		words_addf(&d->env, "HF_TOKEN=%s", d->req->hf_token);
 }
 
@@ -324,6 +338,8 @@ int engine_finish(struct launch_draft *d, const char *image, struct launch_spec 
 	const struct engine_request *q = d->req;
 	const struct docker_config *c = &q->exp->docker;
 
+	if (engine_find(q->exp->backend)->model == MODEL_HF)
+		add_hf_cache(d);
 	if (q->in_container) {
 		ret->image = c->image ? c->image : image;
 		if (!ret->image)

@@ -33,6 +33,8 @@ struct launch_draft {
 	const struct engine_request *req;
 	struct arena *a;
 	struct words argv, env, binds;
+	bool of_hub;   /* something comes from the hub or its cache */
+	bool to_fetch; /* and may not be on this machine yet */
 	struct lem_error *err;
 };
 #define LAUNCH_DRAFT(r, arena, e)                                                        \
@@ -50,6 +52,10 @@ const char *engine_model(struct launch_draft *d);
 /* An adapter or a draft model: a path when it looks like one (begins with / . or ~), else a hub id.
  * NULL after an error. */
 const char *engine_second_model(struct launch_draft *d, const char *name, const char *what);
+
+/* A path of the config: relative ones start at the file's folder, ~ is the home folder. NULL after
+ * an error. */
+const char *engine_host_path(struct launch_draft *d, const char *path);
 
 /* No weights on disk: they must be made up by the engine. */
 bool engine_dummy_weights(const struct engine_request *req);

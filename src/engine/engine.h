@@ -27,6 +27,7 @@ struct engine_request {
 	bool model_cached;       /* model_path is a hub id, and all of it lies in hf_cache */
 	const char *hf_token; /* lem's own HF_TOKEN for a container that must fetch; NULL: none */
 	const char *home_dir; /* for ~ in paths of the config; NULL: not known */
+	const char *base_dir; /* absolute: where relative paths of the config start */
 	/* Where files of the launch spec are put on this host, absolute; need not exist yet. */
 	const char *scratch_dir;
 	int port; /* a free one of this host, for a server that listens on it; 0: its default */

@@ -85,8 +85,10 @@ static const char *worker_file(struct launch_draft *d)
 
 	if (!path)
 		path = arena_printf(d->a, "%s/" WORKER, d->req->program_dir);
-	else if (d->req->in_container && path[0] != '/') /* a bind needs the whole path */
-		path = arena_printf(d->a, "%s/%s", e->root_dir ? e->root_dir : ".", path);
+	else if (d->req->in_container) /* a bind needs the whole path */
+		path = engine_host_path(d, path);
+	if (!path)
+		return NULL;
 	return show_file(d, path, IN_LEM "/" WORKER);
 }
 
@@ -108,12 +110,16 @@ static int llamacpp_launch(const struct engine_request *req, struct arena *a,
 		return lem_error_fix(
 			err, "name a .gguf file, hf:ORG/REPO:FILE.gguf, or synthetic:llama-15m");
 	}
+	const char *worker = worker_file(&d);
+
+	if (!worker)
+		return -(int)err->code;
 	s.load_json = load_request(req, model_file(&d), a);
 	/* the images of llama.cpp have an entrypoint of their own */
 	if (req->in_container)
-		s.entrypoint = worker_file(&d);
+		s.entrypoint = worker;
 	else
-		words_add(&d.argv, worker_file(&d));
+		words_add(&d.argv, worker);
 	rc = engine_finish(&d, NULL, &s);
 	if (rc >= 0)
 		*ret = s;

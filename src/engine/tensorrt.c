@@ -64,32 +64,34 @@ static const char *quant_algo(const char *name)
 	return NULL;
 }
 
-static const char *cache_dir(struct launch_draft *d)
+/* NULL: no cache of engines. */
+static int cache_dir(struct launch_draft *d, const char **ret)
 {
-	const char *dir = d->req->exp->tensorrt.engine_cache_dir;
-	const char *home = d->req->home_dir;
+	const struct tensorrt_config *t = &d->req->exp->tensorrt;
+	const char *dir = t->engine_cache_dir;
 
+	*ret = NULL;
+	if (t->force_rebuild || (!dir && !d->req->home_dir))
+		return 0;
+	dir = engine_host_path(d, dir ? dir : "~/.cache/lem/tensorrt-engines");
 	if (!dir)
-		dir = home ? arena_printf(d->a, "%s/.cache/lem/tensorrt-engines", home) : NULL;
-	else if (dir[0] == '~')
-		dir = home ? arena_printf(d->a, "%s%s", home, dir + 1) : NULL;
-	else if (dir[0] != '/')
-		dir = arena_printf(d->a, "%s/%s", d->req->exp->root_dir, dir);
-	if (!dir || !d->req->in_container)
-		return dir;
-	words_addf(&d->binds, "%s:" IN_CACHE, dir);
-	return IN_CACHE;
+		return -(int)d->err->code;
+	if (d->req->in_container)
+		words_addf(&d->binds, "%s:" IN_CACHE, dir);
+	*ret = d->req->in_container ? IN_CACHE : dir;
+	return 0;
 }
 
 /* Only its own tensorrt backend builds; an engine that was built before needs none of this. */
-static void build(struct jsonw *w, struct launch_draft *d)
+static int build(struct jsonw *w, struct launch_draft *d)
 {
 	const struct experiment *e = d->req->exp;
 	const struct tensorrt_config *t = &e->tensorrt;
 	const char *dir;
+	int rc;
 
 	if (!is_built(t) || t->engine_path)
-		return;
+		return 0;
 	jsonw_object(w, "build_config");
 	jsonw_i64(w, "max_batch_size", t->max_batch_size);
 	jsonw_i64(w, "max_input_len", longest_input(e));
@@ -105,7 +107,7 @@ static void build(struct jsonw *w, struct launch_draft *d)
 	for (size_t i = 0; i < t->extra_build_args.n; i++)
 		jsonw_raw(w, t->extra_build_args.at[i].key, t->extra_build_args.at[i].json);
 	jsonw_end_object(w);
-	dir = t->force_rebuild ? NULL : cache_dir(d);
+	rc = cache_dir(d, &dir);
 	if (dir) {
 		jsonw_object(w, "enable_build_cache");
 		jsonw_str(w, "cache_root", dir);
@@ -116,6 +118,7 @@ static void build(struct jsonw *w, struct launch_draft *d)
 		jsonw_str(w, "quant_algo", quant_algo(t->quantization));
 		jsonw_end_object(w);
 	}
+	return rc;
 }
 
 static int speculative(struct jsonw *w, struct launch_draft *d)
@@ -159,8 +162,9 @@ static int file_text(struct launch_draft *d, struct str *out)
 		jsonw_str(&w, "load_format", "dummy");
 	if (str_eq(t->backend, "pytorch"))
 		jsonw_bool(&w, "return_perf_metrics", true);
-	build(&w, d);
-	rc = speculative(&w, d);
+	rc = build(&w, d);
+	if (rc >= 0)
+		rc = speculative(&w, d);
 	jsonw_end_object(&w);
 	str_addc(out, '\n');
 	return rc;
@@ -220,12 +224,9 @@ static int check(const struct engine_request *q, struct lem_error *err)
 /* The built engine takes the model's place; the model is then only its tokenizer. */
 static const char *built_engine(struct launch_draft *d)
 {
-	const struct experiment *e = d->req->exp;
-	const char *path = e->tensorrt.engine_path;
+	const char *path = engine_host_path(d, d->req->exp->tensorrt.engine_path);
 
-	if (path[0] != '/')
-		path = arena_printf(d->a, "%s/%s", e->root_dir ? e->root_dir : ".", path);
-	if (!d->req->in_container)
+	if (!path || !d->req->in_container)
 		return path;
 	words_addf(&d->binds, "%s:" IN_ENGINE ":ro", path);
 	return IN_ENGINE;
@@ -237,14 +238,17 @@ static int tensorrt_launch(const struct engine_request *req, struct arena *a,
 	struct launch_draft d = LAUNCH_DRAFT(req, a, err);
 	struct launch_spec s = {0};
 	int rc = check(req, err);
-	const char *model;
+	const char *model, *engine;
 
 	if (rc < 0)
 		return rc;
 	model = engine_model(&d);
+	engine = req->exp->tensorrt.engine_path ? built_engine(&d) : model;
+	if (!engine)
+		return -(int)err->code;
 	words_add(&d.argv, "trtllm-serve");
-	words_add(&d.argv, req->exp->tensorrt.engine_path ? built_engine(&d) : model);
-	if (req->exp->tensorrt.engine_path)
+	words_add(&d.argv, engine);
+	if (engine != model)
 		words_opt(&d.argv, "--tokenizer", "%s", model);
 	engine_listen(&d, PORT, &s);
 	options(&d.argv, req->exp);

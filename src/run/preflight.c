@@ -117,6 +117,13 @@ void life_remove_files(struct life *l)
 		(void)rmdir(scratch_dir(l));
 }
 
+static const char *absolute(struct arena *a, const char *dir)
+{
+	_cleanup_free_ char *real = realpath(dir ? dir : ".", NULL);
+
+	return arena_strdup(a, real ? real : "/");
+}
+
 static int launch(struct life *l, struct lem_error *err)
 {
 	struct run_record *r = l->rec;
@@ -131,6 +138,7 @@ static int launch(struct life *l, struct lem_error *err)
 		.model_cached = l->model_cached,
 		.hf_token = getenv("HF_TOKEN"),
 		.home_dir = getenv("HOME"),
+		.base_dir = absolute(&r->arena, l->e->root_dir),
 		.scratch_dir = scratch_dir(l),
 		.threads_default =
 			l->host.cores_allowed >= 4 ? l->host.cores_allowed : l->host.cpus_allowed,
