@@ -154,6 +154,8 @@ static int count_pci(void)
 	struct dirent **names = NULL;
 	int n = scandir(dir, &names, is_nvidia_display, NULL);
 
+	if (n < 0)
+		return errno == ENOENT ? 0 : -1; /* without the folder there is no PCI bus */
 	for (int i = 0; i < n; i++)
 		free(names[i]);
 	free(names);

@@ -70,6 +70,15 @@ static const char *in_ascii(const char *p, size_t n)
 	return "?";
 }
 
+/* What a terminal obeys: control characters of ASCII and of Latin-1 (U+0080 to U+009F). */
+static bool is_control(const char *p, size_t bytes)
+{
+	unsigned char c = (unsigned char)p[0];
+
+	return bytes == 1 ? c < 0x20 || c == 0x7f
+			  : bytes == 2 && c == 0xc2 && (unsigned char)p[1] < 0xa0;
+}
+
 /* Returns the columns it takes, one per character. */
 static size_t add_clean(const struct doctor_style *s, const char *text, size_t n, struct str *out)
 {
@@ -77,24 +86,17 @@ static size_t add_clean(const struct doctor_style *s, const char *text, size_t n
 
 	for (size_t i = 0; i < n;) {
 		size_t k = char_bytes(text + i);
+		bool bad = k == 0 || i + k > n || is_control(text + i, k);
+		const char *instead = bad ? "?" : k > 1 && s->ascii ? in_ascii(text + i, k) : NULL;
 
-		if (k == 0 || i + k > n || (unsigned char)text[i] < 0x20 || text[i] == 0x7f ||
-		    (k == 2 && (unsigned char)text[i] == 0xc2 &&
-		     (unsigned char)text[i + 1] < 0xa0)) {
-			str_addc(out, '?');
-			i++;
-			columns++;
-		} else if (k > 1 && s->ascii) {
-			const char *instead = in_ascii(text + i, k);
-
+		if (instead) {
 			str_add(out, instead);
 			columns += strlen(instead);
-			i += k;
 		} else {
 			str_addn(out, text + i, k);
 			columns++;
-			i += k;
 		}
+		i += MIN(MAX(k, (size_t)1), n - i);
 	}
 	return columns;
 }

@@ -78,6 +78,7 @@ static int read_folder(const char *folder, struct model_shape *ret, struct lem_e
 	if (r < 0) {
 		if (err)
 			err->code = LEM_E_REFUSED; /* known before anything is launched */
+		(void)lem_error_fix(err, "fetch the model again, or repair %s", config);
 		return -LEM_E_REFUSED;
 	}
 	look_into(folder, &s);
