@@ -79,8 +79,10 @@ def docker():
     engine = docker_lab.Engine(docker_lab.folder_for("docker"))
     try:
         engine.stop()  # what a killed run of the tests may have left
-        driver = ASAN / "tests" / "fakes" / "libcuda_fake.so"  # not sanitized: it is loaded into any program
-        engine.make_gpus(docker_lab.N_GPUS, [(driver, docker_lab.LIB + "/libcuda.so.1")] if driver.exists() else [])
+        # the driver's libraries, as the toolkit mounts them; neither is sanitized: they are loaded into any program
+        driver = [(ASAN / "tests" / "fakes" / "libcuda_fake.so", docker_lab.LIB + "/libcuda.so.1"),
+                  (BUILD / "bench" / "libnvml_fake_bench.so", docker_lab.LIB + "/libnvidia-ml.so.1")]
+        engine.make_gpus(docker_lab.N_GPUS, [d for d in driver if d[0].exists()])
         engine.start()
         engine.images = docker_lab.make_images(engine, [p for p in BUILD.glob("lem*") if p.is_file()])
     except (docker_lab.Unavailable, PermissionError) as e:

@@ -18,27 +18,6 @@ static void newline(struct jsonw *w)
 		str_addc(w->out, ' ');
 }
 
-/* Length of the well-formed UTF-8 sequence at s, 0 if there is none (RFC 3629). */
-static size_t utf8_len(const unsigned char *s, size_t n)
-{
-	size_t k = s[0] < 0x80   ? 1
-		   : s[0] < 0xc2 ? 0
-		   : s[0] < 0xe0 ? 2
-		   : s[0] < 0xf0 ? 3
-		   : s[0] < 0xf5 ? 4
-				 : 0;
-
-	if (k == 0 || k > n)
-		return 0;
-	for (size_t i = 1; i < k; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return k;
-}
-
 static void put_escaped(struct str *out, unsigned char c)
 {
 	switch (c) {
@@ -58,7 +37,7 @@ static void put_string(struct str *out, const char *value, size_t n)
 
 	str_addc(out, '"');
 	while (i < n) {
-		size_t k = utf8_len(s + i, n - i);
+		size_t k = str_utf8_length(s + i, n - i);
 
 		if (k == 0) {
 			str_add(out, "\xef\xbf\xbd");

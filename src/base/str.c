@@ -108,3 +108,33 @@ size_t str_distance(const char *a, const char *b)
 	}
 	return rows[n % 3][m];
 }
+
+size_t str_utf8_length(const unsigned char *s, size_t n)
+{
+	size_t k = s[0] < 0x80   ? 1
+		   : s[0] < 0xc2 ? 0
+		   : s[0] < 0xe0 ? 2
+		   : s[0] < 0xf0 ? 3
+		   : s[0] < 0xf5 ? 4
+				 : 0;
+
+	if (k == 0 || k > n)
+		return 0;
+	for (size_t i = 1; i < k; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return k;
+}
+
+size_t str_utf8_valid(const char *bytes, size_t n)
+{
+	const unsigned char *s = (const unsigned char *)bytes;
+	size_t i = 0, k;
+
+	while (i < n && (k = str_utf8_length(s + i, n - i)))
+		i += k;
+	return i;
+}

@@ -34,6 +34,11 @@ static inline const char *str_c(const struct str *s)
 	return s->buf ? s->buf : "";
 }
 
+/* Length of the well-formed UTF-8 sequence at s (n > 0 bytes), 0 if there is none (RFC 3629). */
+size_t str_utf8_length(const unsigned char *s, size_t n);
+/* Offset of the first byte that is no UTF-8, or n. */
+size_t str_utf8_valid(const char *bytes, size_t n);
+
 /* Edit distance (insert, delete, replace, swap of neighbours), for "did you mean". */
 size_t str_distance(const char *a, const char *b);
 

@@ -4,9 +4,11 @@
 #ifndef LEM_CLI_COMMANDS_H
 #define LEM_CLI_COMMANDS_H
 
+int cmd_campaign(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_experiment(int argc, char **argv);
+int cmd_gpus(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 int cmd_model(int argc, char **argv);
 int cmd_results(int argc, char **argv);

@@ -4,8 +4,10 @@
 
 static const struct command commands[] = {
 	{"experiment", cmd_experiment, "run one experiment and store its result"},
+	{"campaign", cmd_campaign, "run several experiments, one after the other"},
 	{"results", cmd_results, "list, show and export stored results"},
 	{"config", cmd_config, "check and explain configuration files"},
+	{"gpus", cmd_gpus, "list the GPUs of this host and what to write in gpus:"},
 	{"doctor", cmd_doctor, "check this host: GPUs, containers, energy counters"},
 	{"model", cmd_model, "list, describe and make model files"},
 	{"help", cmd_help, "this text"},

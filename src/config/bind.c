@@ -184,6 +184,14 @@ void config_bind(struct config *c, const struct node *root)
 	derive(c);
 }
 
+void config_rename(struct config *c, const char *name, const char *why)
+{
+	struct value *v = find_value(c, "config_name");
+
+	c->exp.config_name = arena_strdup(&c->arena, name);
+	v->detail = arena_strdup(&c->arena, why);
+}
+
 const struct value *config_value(const struct config *c, const char *path)
 {
 	return find_value(c, path);

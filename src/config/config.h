@@ -325,4 +325,8 @@ struct experiment {
 const char *backend_name(enum backend b);     /* "pytorch", "vllm", … */
 const char *precision_name(enum precision p); /* "float32", … */
 
+/* Values of variables with such a name (HF_TOKEN, API keys, passwords) are never shown or stored.
+ */
+bool config_is_secret(const char *name, size_t n);
+
 #endif

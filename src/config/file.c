@@ -39,34 +39,6 @@ static bool extension(const char *path, bool *ret_json)
 	return *ret_json || str_ends(path, ".yaml") || str_ends(path, ".yml");
 }
 
-/* Offset of the first byte that is no UTF-8 (RFC 3629), or n. */
-static size_t utf8_valid(const char *bytes, size_t n)
-{
-	const unsigned char *s = (const unsigned char *)bytes;
-	size_t i = 0;
-
-	while (i < n) {
-		unsigned char b = s[i];
-		size_t len = b < 0x80                ? 1
-			     : b >= 0xc2 && b < 0xe0 ? 2
-			     : b >= 0xe0 && b < 0xf0 ? 3
-			     : b >= 0xf0 && b < 0xf5 ? 4
-						     : 0;
-
-		if (!len || i + len > n)
-			return i;
-		for (size_t k = 1; k < len; k++)
-			if ((s[i + k] & 0xc0) != 0x80)
-				return i;
-		/* Overlong forms, surrogates, beyond U+10FFFF. */
-		if ((b == 0xe0 && s[i + 1] < 0xa0) || (b == 0xed && s[i + 1] > 0x9f) ||
-		    (b == 0xf0 && s[i + 1] < 0x90) || (b == 0xf4 && s[i + 1] > 0x8f))
-			return i;
-		i += len;
-	}
-	return n;
-}
-
 static bool starts_with_bytes(const struct str *s, const char *bytes, size_t n)
 {
 	return s->len >= n && memcmp(s->buf, bytes, n) == 0;
@@ -82,7 +54,7 @@ static bool check_text(struct config *c, const struct layer *layer, const struct
 		return refuse(c, layer, "save the file as UTF-8", "is UTF-16 text");
 	if (s->len && memchr(s->buf, '\0', s->len))
 		return refuse(c, layer, "a configuration is a text file", "is a binary file");
-	bad = utf8_valid(str_c(s), s->len);
+	bad = str_utf8_valid(str_c(s), s->len);
 	if (bad == s->len)
 		return true;
 	for (size_t i = 0; i < bad; i++)
@@ -234,12 +206,26 @@ static const struct node *read_base(struct chain *ch, const char *path, const st
 	return read_chain(ch, base, n);
 }
 
+/* What the tree of one file extends below it, and today's keys. */
+static const struct node *finish_one(struct chain *ch, const char *path, const struct node *tree)
+{
+	struct config *c = ch->c;
+	const struct node *base = NULL, *extends = node_get(tree, "_extends"), *own;
+
+	if (extends && !scalar_is_null(extends)) {
+		base = read_base(ch, path, extends);
+		c->syntax_failed |= !base;
+	}
+	own = config_normalise(c, tree);
+	return base ? node_merge(&c->arena, base, own) : own;
+}
+
 static const struct node *read_chain(struct chain *ch, const char *path,
 				     const struct node *named_by)
 {
 	struct config *c = ch->c;
 	const struct layer *layer = new_layer(c, path, ch->n);
-	const struct node *tree, *base = NULL, *extends, *own;
+	const struct node *tree;
 	const char *path_real = real(&c->arena, path);
 
 	for (int i = 0; path_real && i < ch->n; i++)
@@ -255,23 +241,46 @@ static const struct node *read_chain(struct chain *ch, const char *path,
 		c->syntax_failed = true;
 		return NULL;
 	}
-	extends = node_get(tree, "_extends");
-	if (extends && !scalar_is_null(extends)) {
-		base = read_base(ch, path, extends);
-		c->syntax_failed |= !base;
-	}
-	own = config_normalise(c, tree);
-	return base ? node_merge(&c->arena, base, own) : own;
+	return finish_one(ch, path, tree);
+}
+
+/* Relative paths of the experiment start at this file. */
+static void start_chain(struct chain *ch, const char *path)
+{
+	struct config *c = ch->c;
+
+	c->exp.path = arena_strdup(&c->arena, path);
+	c->exp.root_dir = dir_of(&c->arena, path);
+	ch->root_real = real(&c->arena, c->exp.root_dir);
+	if (!ch->root_real)
+		ch->root_real = c->exp.root_dir;
 }
 
 const struct node *config_read_files(struct config *c, const char *path)
 {
 	struct chain ch = {.c = c};
 
-	c->exp.path = arena_strdup(&c->arena, path);
-	c->exp.root_dir = dir_of(&c->arena, path);
-	ch.root_real = real(&c->arena, c->exp.root_dir);
-	if (!ch.root_real)
-		ch.root_real = c->exp.root_dir;
+	start_chain(&ch, path);
 	return read_chain(&ch, path, NULL);
+}
+
+const struct node *config_read_tree(struct config *c, const char *path, const struct node *tree)
+{
+	struct chain ch = {.c = c};
+
+	start_chain(&ch, path);
+	ch.seen[ch.n++] = real(&c->arena, path);
+	return finish_one(&ch, path, tree);
+}
+
+const struct node *config_read_raw(struct config *c, const char *path)
+{
+	return read_one(c, new_layer(c, path, 0), path);
+}
+
+char *config_beside(struct arena *a, const char *path, const char *name)
+{
+	if (name[0] == '/' || !strchr(path, '/'))
+		return arena_strdup(a, name);
+	return arena_printf(a, "%s/%s", dir_of(a, path), name);
 }

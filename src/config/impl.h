@@ -6,6 +6,7 @@
 
 #include "base/jsonw.h"
 #include "base/vec.h"
+#include "config/cells.h"
 #include "config/load.h"
 #include "config/node.h"
 #include "config/option.h"
@@ -71,6 +72,15 @@ struct node *config_parse(struct config *c, const struct layer *layer, const cha
 
 /* file.c: the file at path and what it extends, merged; NULL after a finding. */
 const struct node *config_read_files(struct config *c, const char *path);
+/* The same from a tree of the file at path, as config_read_raw gave it. */
+const struct node *config_read_tree(struct config *c, const char *path, const struct node *tree);
+/* The file as it is written, a map; NULL after a finding. */
+const struct node *config_read_raw(struct config *c, const char *path);
+/* `name`, relative to the folder of the file at path. */
+char *config_beside(struct arena *a, const char *path, const char *name);
+
+/* cells.c: the merged tree of one cell; NULL after a finding. */
+const struct node *config_cell_tree(struct config *c, const struct config_cells *cells, size_t i);
 
 /* normalise.c: old keys moved or refused, unknown keys refused; always gives a map. */
 struct node *config_normalise(struct config *c, const struct node *tree);
@@ -81,6 +91,10 @@ const struct node *config_preset_layer(struct config *c, const char *name,
 enum backend config_backend_of(const struct node *root, enum backend fallback);
 const struct node *config_override_layer(struct config *c, const struct config_override *o,
 					 size_t n);
+/* {a: {b: value}} for "a.b"; config_path_valid says whether "a.b" is such a path. */
+struct node *config_nest(struct config *c, const struct layer *layer, const char *path,
+			 struct node *value);
+bool config_path_valid(const char *path);
 
 /* bind.c: the merged tree into c->exp and c->values, with defaults. */
 void config_bind(struct config *c, const struct node *root);

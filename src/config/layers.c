@@ -87,7 +87,7 @@ const struct node *config_preset_layer(struct config *c, const char *name, const
 	return without_others(c, tree, b);
 }
 
-static bool path_valid(const char *path)
+bool config_path_valid(const char *path)
 {
 	bool start = true;
 
@@ -100,7 +100,7 @@ static bool path_valid(const char *path)
 }
 
 /* {a: {b: value}} for "a.b". */
-static struct node *nest(struct config *c, const struct layer *layer, const char *path,
+struct node *config_nest(struct config *c, const struct layer *layer, const char *path,
 			 struct node *value)
 {
 	struct node *root = node_new(&c->arena, NODE_MAP, layer), *m = root;
@@ -134,7 +134,7 @@ static struct node *override_tree(struct config *c, const struct config_override
 			      : arena_printf(&c->arena, "%s %s", o->flag, o->value));
 	struct node *value;
 
-	if (!path_valid(o->path)) {
+	if (!config_path_valid(o->path)) {
 		finding_hint(
 			c,
 			finding_in(c, SEVERITY_ERROR, "C01", o->path, layer, 0, 0,
@@ -146,7 +146,7 @@ static struct node *override_tree(struct config *c, const struct config_override
 	if (!value)
 		return NULL;
 	clear_places(value);
-	return config_normalise(c, nest(c, layer, o->path, value));
+	return config_normalise(c, config_nest(c, layer, o->path, value));
 }
 
 const struct node *config_override_layer(struct config *c, const struct config_override *o,

@@ -36,13 +36,15 @@ static const struct node *merge_layers(struct config *c, const struct config_req
 	const struct node *file = NULL, *cli, *above, *preset, *all;
 
 	c->exp.root_dir = ".";
-	if (req->path)
+	if (req->cells)
+		file = config_cell_tree(c, req->cells, req->cell);
+	else if (req->path)
 		file = config_read_files(c, req->path);
 	cli = config_override_layer(c, req->overrides, req->n_overrides);
 	above = merge(c, file, cli);
 	preset = req->preset ? config_preset_layer(c, req->preset, above) : NULL;
 	all = merge(c, preset, above);
-	if (req->path && !file)
+	if ((req->path || req->cells) && !file)
 		return NULL; /* whatever else is said would follow from that */
 	return all ? all : node_new(&c->arena, NODE_MAP, NULL);
 }

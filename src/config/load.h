@@ -44,8 +44,12 @@ struct config_override {
 typedef int (*config_shape_fn)(const char *model_name, const char *base_dir,
 			       struct model_shape *ret);
 
+struct config_cells; /* cells.h */
+
 struct config_request {
-	const char *path;   /* NULL: preset and overrides only */
+	const char *path;                 /* NULL: preset and overrides only */
+	const struct config_cells *cells; /* then `path` is not read: the experiment is this cell */
+	size_t cell;
 	const char *preset; /* NULL: none */
 	const struct config_override *overrides;
 	size_t n_overrides;
@@ -62,6 +66,8 @@ struct config; /* opaque: experiment, findings, provenance, arena */
 int config_load(const struct config_request *req, struct config **ret, struct lem_error *err);
 void config_free(struct config *c); /* NULL is fine */
 
+/* Another config_name, for a second experiment of that name; `why` is its provenance. */
+void config_rename(struct config *c, const char *name, const char *why);
 bool config_ok(const struct config *c); /* no finding of severity error */
 const struct experiment *config_experiment(const struct config *c);
 const struct finding_list *config_findings(const struct config *c);

@@ -373,7 +373,7 @@ static bool is_campaign(struct norm *n)
 		return false;
 	f = finding_add(n->c, SEVERITY_ERROR, "C15", "campaign_name", name,
 			"makes this a campaign file; a single experiment was expected");
-	finding_hint(n->c, f, "name one of the experiment files of the campaign");
+	finding_hint(n->c, f, "run it with lem campaign, or name one of its experiment files");
 	n->c->syntax_failed = true;
 	return true;
 }

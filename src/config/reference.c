@@ -228,6 +228,7 @@ static void add_codes(struct str *out)
 		{"C21", "decoder: doubtful combination"},
 		{"C22", "few samples"},
 		{"C23", "engine: doubtful combination"},
+		{"C24", "a campaign file"},
 		{"R01", "would show the container every GPU of the machine"},
 		{"R02", "would choose the container's GPUs beside `gpus`"},
 		{"R03", "would choose how GPUs get into the container"},

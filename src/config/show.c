@@ -1,4 +1,6 @@
 /* Effective values, where they came from, and their hash. */
+#include <strings.h>
+
 #include "base/digest.h"
 #include "config/impl.h"
 
@@ -6,6 +8,27 @@ static const char *const backend_names[] = {"pytorch", "vllm",     "tensorrt",
 					    "sglang",  "llamacpp", "openai"};
 static const char *const precision_names[] = {"float32", "float16", "bfloat16"};
 static const char *const source_names[] = {"default", "preset", "file", "cli"};
+
+#define HIDDEN "\"***\""
+
+static bool ends_with(const char *name, size_t n, const char *end)
+{
+	size_t k = strlen(end);
+
+	return n >= k && strncasecmp(name + n - k, end, k) == 0;
+}
+
+bool config_is_secret(const char *name, size_t n)
+{
+	static const char *const ends[] = {"TOKEN", "_KEY", "APIKEY", "SECRET", "CREDENTIALS"};
+	char text[128];
+
+	for (size_t i = 0; i < ARRAY_LEN(ends); i++)
+		if (ends_with(name, n, ends[i]))
+			return true;
+	lem_strlcpy(text, name, MIN(n + 1, sizeof(text)));
+	return strcasestr(text, "PASSWORD") || strcasestr(text, "PASSWD");
+}
 
 const char *backend_name(enum backend b)
 {
@@ -29,11 +52,16 @@ static void list_json(struct jsonw *w, const char *key, const struct str_list *l
 	jsonw_end_array(w);
 }
 
-static void kv_json(struct jsonw *w, const char *key, const struct kv_list *l)
+/* hide: variables of the environment, some of which are secrets. */
+static void kv_json(struct jsonw *w, const char *key, const struct kv_list *l, bool hide)
 {
 	jsonw_object(w, key);
-	for (size_t i = 0; i < l->n; i++)
-		jsonw_raw(w, l->at[i].key, l->at[i].json);
+	for (size_t i = 0; i < l->n; i++) {
+		const struct kv *v = &l->at[i];
+		bool hidden = hide && config_is_secret(v->key, strlen(v->key));
+
+		jsonw_raw(w, v->key, hidden ? HIDDEN : v->json);
+	}
 	jsonw_end_object(w);
 }
 
@@ -78,7 +106,7 @@ void option_json(struct jsonw *w, const char *key, const struct option *o, const
 	case OPT_STR_LIST: list_json(w, key, field, false); break;
 	case OPT_GPUS: list_json(w, key, field, true); break;
 	case OPT_F64_LIST: f64_list_json(w, key, field); break;
-	case OPT_KV: kv_json(w, key, field); break;
+	case OPT_KV: kv_json(w, key, field, str_eq(o->name, "env")); break;
 	case OPT_I64_OR_AUTO:
 		if (((const struct maybe_i64 *)field)->set)
 			maybe_i64_json(w, key, field);
@@ -137,6 +165,18 @@ void config_effective_json(const struct config *c, struct str *out)
 	jsonw_end_object(&w);
 }
 
+/* "--set env.HF_TOKEN=VALUE" without the value. */
+static void add_layer_detail(const char *detail, struct str *s)
+{
+	const char *name = strstr(detail, " env.");
+	size_t n = name ? strcspn(name + 5, "=") : 0;
+
+	if (name && config_is_secret(name + 5, n))
+		str_addf(s, "%.*s=***", (int)(name + 5 + n - detail), detail);
+	else
+		str_add(s, detail);
+}
+
 static const char *value_detail(const struct value *v, struct str *s)
 {
 	str_reset(s);
@@ -151,7 +191,7 @@ static const char *value_detail(const struct value *v, struct str *s)
 		if (v->node->written)
 			str_addf(s, " as %s", v->node->written);
 	} else if (v->node) {
-		str_add(s, v->node->layer->detail);
+		add_layer_detail(v->node->layer->detail, s);
 	}
 	return s->len ? str_c(s) : NULL;
 }
@@ -284,6 +324,14 @@ void config_provenance_json(const struct config *c, struct str *out)
 	jsonw_end_object(&w);
 }
 
+/* "env.NAME" of a secret, and env as a whole: it may hold one. */
+static bool hides_secret(const char *path)
+{
+	if (str_eq(path, "env"))
+		return true;
+	return str_starts(path, "env.") && config_is_secret(path + 4, strlen(path + 4));
+}
+
 void config_overrides_json(const struct config *c, struct str *out)
 {
 	struct jsonw w;
@@ -291,9 +339,12 @@ void config_overrides_json(const struct config *c, struct str *out)
 	jsonw_init(&w, out, 0);
 	jsonw_object(&w, NULL);
 	for (size_t i = 0; i < c->n_overrides; i++) {
-		jsonw_object(&w, c->overrides[i].path);
-		jsonw_raw(&w, "new", c->overrides[i].new_json);
-		jsonw_raw(&w, "original", c->overrides[i].original_json);
+		const char *path = c->overrides[i].path;
+		bool hidden = hides_secret(path);
+
+		jsonw_object(&w, path);
+		jsonw_raw(&w, "new", hidden ? HIDDEN : c->overrides[i].new_json);
+		jsonw_raw(&w, "original", hidden ? HIDDEN : c->overrides[i].original_json);
 		jsonw_end_object(&w);
 	}
 	jsonw_end_object(&w);

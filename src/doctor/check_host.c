@@ -330,6 +330,12 @@ static void check_worker(const struct doctor_facts *f, struct doctor_result *r)
 	beside(f, r, f->tools.worker_llama, "lem-worker-llama", "llama.cpp cannot be started");
 }
 
+static void check_pytorch(const struct doctor_facts *f, struct doctor_result *r)
+{
+	beside(f, r, f->tools.worker_pytorch, "lem_worker_pytorch.py",
+	       "the PyTorch engine cannot be started");
+}
+
 static void check_probe(const struct doctor_facts *f, struct doctor_result *r)
 {
 	if (f->inventory.n == 0 && !f->tools.gpuprobe) {
@@ -366,4 +372,6 @@ const struct doctor_check check_tool_client = {"docker-client", "Programs", "doc
 					       check_client};
 const struct doctor_check check_tool_worker = {"worker-llama", "Programs", "llama.cpp worker",
 					       check_worker};
+const struct doctor_check check_tool_pytorch = {"worker-pytorch", "Programs", "PyTorch worker",
+						check_pytorch};
 const struct doctor_check check_tool_probe = {"gpuprobe", "Programs", "GPU probe", check_probe};

@@ -13,6 +13,7 @@ extern const struct doctor_check check_driver_loaded, check_driver_answers, chec
 	check_engine_leftovers, check_limit_shm, check_limit_memlock, check_limit_images,
 	check_limit_results, check_limit_cache, check_place_kind, check_place_visible,
 	check_place_once, check_place_numbers, check_place_slurm, check_energy_gpu,
-	check_energy_cpu, check_tool_curl, check_tool_client, check_tool_worker, check_tool_probe;
+	check_energy_cpu, check_tool_curl, check_tool_client, check_tool_worker, check_tool_pytorch,
+	check_tool_probe;
 
 #endif

@@ -26,7 +26,9 @@ static void add_finding(const struct finding *f, struct doctor_report *r)
 	};
 
 	if (f->file && f->line)
-		doctor_value(&one, "line %d", f->line);
+		doctor_value(&one, "%s:%d", f->file, f->line);
+	else if (f->file || f->origin)
+		doctor_value(&one, "%s", f->file ? f->file : f->origin);
 	lem_strlcpy(one.message, f->message, sizeof(one.message));
 	if (f->suggestion)
 		lem_strlcpy(one.fix, f->suggestion, sizeof(one.fix));

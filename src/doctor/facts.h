@@ -103,7 +103,7 @@ struct doctor_tools {
 	struct lem_error curl_error;
 	const char *docker_client; /* path; NULL: none */
 	const char *program_dir;
-	bool worker_llama, gpuprobe;
+	bool worker_llama, worker_pytorch, gpuprobe;
 };
 
 struct doctor_facts {

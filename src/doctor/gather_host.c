@@ -125,6 +125,14 @@ static bool beside(const char *dir, const char *name)
 	return fs_is_executable(path);
 }
 
+/* A script is started by its interpreter: it need not be executable. */
+static bool there(const char *dir, const char *name)
+{
+	_cleanup_free_ char *path = fs_join(dir, name);
+
+	return fs_exists(path);
+}
+
 static void read_tools(struct doctor_facts *f)
 {
 	_cleanup_free_ char *dir = fs_program_dir();
@@ -134,6 +142,7 @@ static void read_tools(struct doctor_facts *f)
 	t->docker_client = in_path("docker", &f->arena);
 	t->program_dir = arena_strdup(&f->arena, dir);
 	t->worker_llama = beside(dir, "lem-worker-llama");
+	t->worker_pytorch = there(dir, "lem_worker_pytorch.py");
 	t->gpuprobe = beside(dir, "lem-gpuprobe");
 }
 

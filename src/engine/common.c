@@ -259,27 +259,6 @@ static const char *const *environment(struct launch_draft *d)
 	return words_end(&all);
 }
 
-static bool ends_with(const char *name, size_t n, const char *end)
-{
-	size_t k = strlen(end);
-
-	return n >= k && strncasecmp(name + n - k, end, k) == 0;
-}
-
-/* Values of these names are never shown: HF_TOKEN, HUGGING_FACE_HUB_TOKEN, API keys and the like.
- */
-static bool is_secret(const char *name, size_t n)
-{
-	static const char *const ends[] = {"TOKEN", "_KEY", "APIKEY", "SECRET", "CREDENTIALS"};
-	char text[128];
-
-	for (size_t i = 0; i < ARRAY_LEN(ends); i++)
-		if (ends_with(name, n, ends[i]))
-			return true;
-	lem_strlcpy(text, name, MIN(n + 1, sizeof(text)));
-	return strcasestr(text, "PASSWORD") || strcasestr(text, "PASSWD");
-}
-
 static const char *const *secrets(const char *const *env, struct arena *a)
 {
 	struct words names = {.a = a};
@@ -287,7 +266,7 @@ static const char *const *secrets(const char *const *env, struct arena *a)
 	for (; *env; env++) {
 		size_t n = strcspn(*env, "=");
 
-		if (is_secret(*env, n))
+		if (config_is_secret(*env, n))
 			words_add(&names, arena_strndup(a, *env, n));
 	}
 	return words_end(&names);

@@ -191,6 +191,9 @@ static int parse_text(struct parse *p, const char *text, size_t n)
 	struct fy_document *doc;
 	int r;
 
+	/* libfyaml 0.7.12 does not come back from "%" and bytes that are no text. */
+	if (memchr(text, '\0', n) || str_utf8_valid(text, n) != n)
+		return bad(p, NULL, "it is a binary file, or not UTF-8");
 	fy_diag_cfg_default(&dcfg);
 	dcfg.fp = NULL;
 	dcfg.colorize = false;

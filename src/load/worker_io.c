@@ -196,6 +196,20 @@ static int fail_ended(struct worker_io *w, const char *doing, struct lem_error *
 			     tail);
 }
 
+static int fail_silent(struct worker_io *w, int64_t silence_ns, const char *doing,
+		       struct lem_error *err)
+{
+	char buf[24], tail[400];
+
+	last_lines(&w->log, tail, sizeof(tail));
+	lem_fail(err, LEM_E_TIMEOUT, "the worker said nothing for %s while %s",
+		 num_format_duration(silence_ns, buf, sizeof(buf)), doing);
+	if (tail[0])
+		(void)lem_error_why(err, "its log ends with: %s", tail);
+	return lem_error_fix(err, "raise load_timeout_sec or request_timeout_sec in the engine's "
+				  "section if this machine is that slow");
+}
+
 /* One wait. Reads both outputs, writes what is pending, honours cancel. */
 static int pump(struct worker_io *w, const char *pending, size_t *sent, size_t n_pending,
 		int timeout_ms, bool *any, struct lem_error *err)
@@ -292,14 +306,7 @@ int worker_io_next(struct worker_io *w, int64_t silence_ns, const char *doing, s
 
 		if (any)
 			t_heard_ns = now;
-		if (now - t_heard_ns > silence_ns) {
-			char buf[24];
-
-			lem_fail(err, LEM_E_TIMEOUT, "the worker said nothing for %s while %s",
-				 num_format_duration(silence_ns, buf, sizeof(buf)), doing);
-			return lem_error_fix(err, "raise load_timeout_sec or "
-						  "request_timeout_sec in the engine's section "
-						  "if this machine is that slow");
-		}
+		if (now - t_heard_ns > silence_ns)
+			return fail_silent(w, silence_ns, doing, err);
 	}
 }

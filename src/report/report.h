@@ -20,6 +20,19 @@ void report_run_text(const struct run_record *r, const struct summary *s,
 void report_list_text(const struct store_row *rows, size_t n, const struct report_style *style,
 		      struct str *out);
 
+/* One line of a campaign's table. */
+struct report_cell {
+	const char *name, *engine;
+	const char *where;   /* "process", "docker"; NULL: not known */
+	const char *gpus;    /* host indices, "2,5"; "" the CPU; NULL: not known */
+	const char *outcome; /* a verdict, else what became of it: "failed", "not started" */
+	const char *run_id;  /* "": none */
+	const char *error;   /* one line; "": none */
+	struct quantity output_tokens_per_s, j_per_output_token;
+};
+void report_cells_text(const struct report_cell *cells, size_t n, const struct report_style *style,
+		       struct str *out);
+
 /* "3.21 mJ", "12.0 J", "450 uJ": three digits and a prefix; "-" for NAN. buf of 32 bytes is enough.
  */
 char *report_scaled(double value, const char *unit, bool ascii, char *buf, size_t size);

@@ -1,3 +1,5 @@
+#include <ctype.h>
+
 #include "doctor/explain.h"
 #include "run/life.h"
 
@@ -8,14 +10,25 @@ static bool has_a_log(enum lem_code code)
 	       code == LEM_E_ROUTING;
 }
 
+/* "R20: …" anywhere: "the GPUs could not be proved: R20: …". */
+static bool names_a_rule(const char *text)
+{
+	for (const char *p = text; (p = strchr(p, 'R')); p++)
+		if (isdigit((unsigned char)p[1]) && isdigit((unsigned char)p[2]) &&
+		    (p[3] == ':' || p[3] == ','))
+			return true;
+	return false;
+}
+
 void life_blame(const struct life *l, struct lem_error *err)
 {
 	const struct str *log = &l->session.io.log;
 	struct explanation x;
 	struct lem_error old = *err;
 
-	/* A message that names its rule needs no other. */
-	if (!has_a_log(err->code) || (err->what[0] == 'R' && strchr(err->what, ':')))
+	/* A message that names its rule needs no other; nor one that was explained on its way here.
+	 */
+	if (!has_a_log(err->code) || names_a_rule(err->what) || str_starts(err->why, "this is R"))
 		return;
 	if (!doctor_explain(err->why, strlen(err->why), &x, 1) &&
 	    !doctor_explain(str_c(log), log->len, &x, 1))

@@ -131,7 +131,7 @@ static int launch(struct life *l, struct lem_error *err)
 		.exp = l->e,
 		.shape = &r->shape,
 		.binding = &r->binding,
-		.model_path = l->model_path,
+		.model_path = r->model_path, /* the spec outlives this life */
 		.program_dir = l->req->program_dir,
 		.in_container = l->runner->is_container,
 		.hf_cache = l->hf_home,

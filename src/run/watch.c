@@ -20,7 +20,8 @@ struct watch {
 	bool ours[PROCESSES_MAX];
 	pthread_t thread;
 	int wake_fd;
-	_Atomic bool stop, paused;
+	_Atomic bool stop;
+	_Atomic unsigned epoch; /* goes up at each pause and each resumption: odd while paused */
 	_Atomic(const struct running *) engine;
 	/* Set once, after the book has the details. */
 	_Atomic bool strayed;
@@ -55,16 +56,19 @@ static void look_for_lost(struct watch *w)
 
 static void look(struct watch *w)
 {
+	unsigned epoch = atomic_load_explicit(&w->epoch, memory_order_acquire);
 	const struct running *engine = atomic_load_explicit(&w->engine, memory_order_acquire);
 	int64_t t_ns = clock_now_ns();
 	struct lem_error err = LEM_ERROR_INIT;
 	size_t n = 0;
 	int rc;
 
+	if (epoch % 2)
+		return;
 	look_for_lost(w);
 	rc = gpu_processes_read(w->nvml, w->seen, PROCESSES_MAX, &n, &err);
-	if (atomic_load_explicit(&w->paused, memory_order_acquire))
-		return; /* a look that began before the pause may have seen what began in it */
+	if (atomic_load_explicit(&w->epoch, memory_order_acquire) != epoch)
+		return; /* a look across a pause may have seen what began in it */
 	if (rc < 0) {
 		watch_book_trouble(&w->book, err.what);
 		return;
@@ -96,12 +100,10 @@ static void *watch_thread(void *arg)
 	while (!atomic_load_explicit(&w->stop, memory_order_acquire)) {
 		int64_t t_ns = clock_now_ns();
 
-		if (!atomic_load_explicit(&w->paused, memory_order_acquire))
-			look(w);
+		look(w);
 		wait_until(w, t_ns + LOOK_EVERY_NS);
 	}
-	if (!atomic_load_explicit(&w->paused, memory_order_acquire))
-		look(w);
+	look(w);
 	return NULL;
 }
 
@@ -154,13 +156,17 @@ int watch_start(const struct gpu_binding *b, struct watch **ret, struct lem_erro
 
 void watch_pause(struct watch *w)
 {
-	atomic_store_explicit(&w->paused, true, memory_order_release);
+	unsigned epoch = atomic_load(&w->epoch);
+
+	atomic_store(&w->epoch, epoch | 1);
 }
 
 void watch_resume(struct watch *w, const struct running *r)
 {
+	unsigned epoch = atomic_load(&w->epoch);
+
 	atomic_store_explicit(&w->engine, r, memory_order_release);
-	atomic_store_explicit(&w->paused, false, memory_order_release);
+	atomic_store(&w->epoch, (epoch | 1) + 1);
 	wake(w);
 }
 

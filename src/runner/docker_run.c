@@ -347,7 +347,8 @@ void docker_run_wait(struct docker_run *r, int64_t until_ns)
 	docker_run_ask(r, r->cancel_fd, clock_now_ns() + ASK_S * NS_PER_S);
 }
 
-/* Shells and init report the signal that killed a program as 128 + its number. */
+/* Shells and init report the signal that killed a program as 128 + its number, and 127 and 126 when
+ * it could not be started: with an init of its own a container without the program starts well. */
 char *docker_run_describe(const struct docker_run *r, char *buf, size_t size)
 {
 	int64_t signal_no = r->exit_code - 128;
@@ -364,7 +365,10 @@ char *docker_run_describe(const struct docker_run *r, char *buf, size_t size)
 		(void)snprintf(buf, size, "killed by signal %" PRId64 " (%s)", signal_no,
 			       strsignal((int)signal_no));
 	else
-		(void)snprintf(buf, size, "exit status %" PRId64, r->exit_code);
+		(void)snprintf(buf, size, "exit status %" PRId64 "%s", r->exit_code,
+			       r->exit_code == 127   ? " (no such program)"
+			       : r->exit_code == 126 ? " (a program that cannot be executed)"
+						     : "");
 	return buf;
 }
 

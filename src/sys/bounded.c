@@ -9,9 +9,10 @@
 
 #include "base/clock.h"
 
-#define LOOK_NS      (100 * NS_PER_MS)
-#define LAST_LOOK_NS (200 * NS_PER_MS) /* for a killed child to go; one stuck in the kernel stays \
-					*/
+#define LOOK_NS (100 * NS_PER_MS)
+#define LAST_LOOK_NS                                                                 \
+	(200 * NS_PER_MS) /* for a killed child to go; one stuck in the kernel stays \
+			   */
 
 void *bounded_alloc(size_t size)
 {

@@ -256,6 +256,10 @@ static void test_ends(void **state)
 	ends_so(F(state), (struct fake_program){.exit_code = 137}, "killed by signal 9 (Killed)");
 	ends_so(F(state), (struct fake_program){.exit_code = 139},
 		"killed by signal 11 (Segmentation fault)");
+	ends_so(F(state), (struct fake_program){.exit_code = 127},
+		"exit status 127 (no such program)");
+	ends_so(F(state), (struct fake_program){.exit_code = 126},
+		"exit status 126 (a program that cannot be executed)");
 	ends_so(F(state), (struct fake_program){.exit_code = 255}, "exit status 255");
 	ends_so(F(state), (struct fake_program){.exit_code = 137, .oom_killed = true},
 		"out of memory (killed by the kernel)");

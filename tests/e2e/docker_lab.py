@@ -127,6 +127,7 @@ class Engine:
         self.spec.write_text(json.dumps(spec))
         runtime = self.dir / "nvidia-runtime"
         runtime.write_text(f"#!/bin/sh\nrunc={self.dir}/bin/runc\n[ -x $runc ] || runc={self.bin()}/runc\n"
+                           "case \" $* \" in *' create '*|*' run '*) ;; *) exec $runc \"$@\" ;; esac\n"
                            f"exec {sys.executable} -IS {ROOT}/tests/fakes/nvidia_runtime.py {self.jit_spec} $runc \"$@\"\n")
         runtime.chmod(0o755)
 

@@ -174,3 +174,65 @@ def test_an_experiment_runs_inside_and_its_result_is_on_the_host(lab, tmp_path):
     assert done.returncode in (0, 4), done.stderr
     result = json.loads(done.stdout)
     assert result["status"] == "completed" and list((tmp_path / "results").glob("*quickstart*.json"))
+
+
+HERE = """
+config_name: inside
+model_name: synthetic:llama-15m
+backend: llamacpp
+gpus: %s
+max_input_tokens: 16
+max_output_tokens: 8
+min_output_tokens: 8
+prompts: {type: synthetic, count: 4, input_tokens: 16}
+decoder: {preset: deterministic}
+llamacpp: {batch_size: 4, n_gpu_layers: 0}
+warmup: {requests: 1}
+baseline: {enabled: false}
+"""
+
+
+@pytest.fixture
+def inside(lab, tmp_path):
+    """`lem experiment` in the container on gpus: …, with the fake drivers that the engine mounts: (finished process, document)."""
+    (tmp_path / "configs").unlink()
+    (tmp_path / "configs").mkdir()
+
+    def call(gpus, given=("2", "5"), **env):
+        (tmp_path / "configs" / "c.yaml").write_text(HERE % gpus)
+        done = lab("lem", "experiment", "configs/c.yaml", "--json", gpus=given, env={"LEM_FAKE_NVML": f"gpus={N};dev=/dev", **env})
+        return done, json.loads(done.stdout) if done.stdout.startswith("{") else None
+    return call
+
+
+@pytest.mark.parametrize("gpus, given, order", [("[2, 5]", ["2", "5"], [2, 5]), ("[5, 2]", ["2", "5"], [5, 2]), ("[5]", ["2", "5"], [5]),
+                                                ("[2, 5]", ["5", "2"], [2, 5]), (f'["{uuid(5)}"]', ["2", "5"], [5])])
+def test_host_numbers_mean_the_same_gpus_inside(inside, gpus, given, order):
+    done, r = inside(gpus, given)
+    assert done.returncode == 0, done.stderr
+    assert [g["uuid"] for g in r["gpus"]] == [uuid(i) for i in order]
+    assert r["routing"]["path"] == "container" and r["routing"]["proved"] is True
+    assert [o["uuid"] for o in r["routing"]["observed"]] == [uuid(i) for i in order]
+    assert [s["device"] for s in r["meters"]["sources"] if s["meter"] == "nvml" and s["usable"]] == [uuid(i) for i in order]
+
+
+def test_by_declared_order_when_no_uuid_is_told(inside):
+    done, r = inside("[5, 2]", LEM_HOST_GPU_UUIDS="")
+    assert done.returncode == 0, done.stderr
+    assert [g["uuid"] for g in r["gpus"]] == [uuid(5), uuid(2)]
+
+
+@pytest.mark.parametrize("gpus, env", [
+    ("[3]", {}),                                                                       # a host GPU that was not given
+    ("[2, 5]", {"LEM_HOST_GPU_UUIDS": uuid(2) + "," + uuid(7)}),                       # what was declared is not what is here
+    ("[2, 5]", {"LEM_HOST_GPUS": "2,5,7", "LEM_HOST_GPU_UUIDS": ""}),                  # three declared, two here
+    ("[0, 1]", {}),                                                                    # the container's own numbers
+])
+def test_an_unsound_mapping_is_refused(inside, gpus, env):
+    done, _ = inside(gpus, **env)
+    assert done.returncode == 2, done.stderr + done.stdout
+
+
+def test_gpus_are_listed_by_lem_where_it_is_built(deploy):
+    choose(deploy, "5", "2", env={"LEM_BUILD": str(BUILD), "LEM_NVML_LIBRARY": str(BUILD / "bench" / "libnvml_fake_bench.so"), "LEM_FAKE_NVML": f"gpus={N}"})
+    assert f"LEM_HOST_GPU_UUIDS={uuid(5)},{uuid(2)}" in (deploy / ".env").read_text()

@@ -95,7 +95,7 @@ def test_the_images_are_what_they_are_called(docker):
 def test_a_container_may_ask_for_the_limits_that_engines_need(docker):
     """Also where this machine cannot grant unlimited locked memory: then that alone is left out."""
     limits = [{"Name": "memlock", "Soft": -1, "Hard": -1}, {"Name": "stack", "Soft": 16 << 20, "Hard": 16 << 20}]
-    for more in ({}, {"Runtime": "nvidia"}):
+    for more in ({}, {"Runtime": "nvidia"}, {"Runtime": "nvidia", "env": [f"NVIDIA_VISIBLE_DEVICES={uuid(1)}"]}):
         assert seen(docker.run(docker.images["shell"], ["sh", "-c", "ulimit -s"], Ulimits=limits, **more)) == [str(16 << 10)]
 
 

@@ -16,7 +16,7 @@ import urllib.parse
 
 import pytest
 from conftest import BUILD, QUICK
-from docker_lab import LIB, N_GPUS, ApiError, Engine, Unavailable, folder_for, image_tar, uuid
+from docker_lab import N_GPUS, TOOL, ApiError, Engine, Unavailable, folder_for, image_tar, uuid
 
 NVML = BUILD / "bench" / "libnvml_fake_bench.so"
 WORKER = BUILD / "lem-worker-llama"
@@ -53,9 +53,17 @@ class DockerLem:
             llamacpp += f", worker: {path}"
         return text.replace("llamacpp: {batch_size: 4}", "llamacpp: {%s}" % llamacpp) + extra
 
-    def __call__(self, check, *args, nvml="", host=None, timeout=120, **kw):
+    def refused(self, *words, **kw):
+        """Exit code 2, one message in plain text, nothing made, nothing stored."""
+        _, err = self(2, text_only=True, **kw)
+        one_message(err, *words)
+        if (self.folder / "results" / "lem.sqlite").exists():
+            self.database_is_whole(0)
+        return err
+
+    def __call__(self, check, *args, nvml="", host=None, timeout=120, text_only=False, **kw):
         env = {**self.env, "LEM_FAKE_NVML": self.env["LEM_FAKE_NVML"] + nvml, **({"DOCKER_HOST": host} if host else {})}
-        done = self.lem("experiment", self.lem.config(self.text(**kw)), "--json", *args, env=env, check=check, timeout=timeout)
+        done = self.lem("experiment", self.lem.config(self.text(**kw)), *([] if text_only else ["--json"]), *args, env=env, check=check, timeout=timeout)
         return (json.loads(done.stdout) if done.stdout.startswith("{") else None), done.stderr
 
     def start(self, **kw):
@@ -101,13 +109,17 @@ def other(lem, docker):
         engine.stop()
 
 
-def interrupt_when(p, words, how=signal.SIGINT, wait=0.5):
+def wait_for(p, words, more_s):
     seen = ""
     while words not in seen:
         line = p.stderr.readline()
         assert line, seen
         seen += line
-    time.sleep(wait)
+    time.sleep(more_s)
+
+
+def interrupt_when(p, words, how=signal.SIGINT):
+    wait_for(p, words, 0.5)
     p.send_signal(how)
 
 
@@ -205,37 +217,43 @@ def test_a_wrong_binding_is_caught_before_anything_is_loaded(run, docker):
     run.database_is_whole(1)
 
 
-def test_a_gpu_that_the_engine_cannot_pass_is_refused(run, docker):
-    def forget(_, spec):
-        spec["devices"] = [d for d in spec["devices"] if d["name"] != uuid(5)]
+def forget_gpu_5(_, spec):
+    spec["devices"] = [d for d in spec["devices"] if d["name"] != uuid(5)]
 
-    with spec_changed(docker, forget):
-        (docker.dir / "nvidia-runtime").chmod(0o644)  # no way around it either
-        try:
-            _, err = run(None, gpus="[2, 5]")
-        finally:
-            (docker.dir / "nvidia-runtime").chmod(0o755)
-    assert "R21" in err and uuid(5) in err
-    run.nothing_left()
+
+def test_what_cdi_does_not_know_the_runtime_gives(run, docker):
+    with spec_changed(docker, forget_gpu_5):
+        r, _ = run(0, gpus="[2, 5]", worker=LOOKING)
+    assert r["routing"]["path"] == "docker-runtime" and r["routing"]["proved"] is True
+    assert (run.out / "seen").read_text().splitlines()[0] == nodes(2, 5)
+
+
+def test_a_gpu_that_the_engine_cannot_pass(run, other):
+    """No name of it in CDI, no runtime, no hook: the last is known only when the probe's container is started."""
+    (other.dir / "nvidia-runtime").unlink()
+    other.start()
+    other.import_image("shell", docker_image(run.engine))
+    with spec_changed(other, forget_gpu_5):
+        _, err = run(3, host=other.host, gpus="[2, 5]", text_only=True)
+    one_message(err, "R20", "could not select device driver", "NVIDIA Container Toolkit")
+    assert err.count("could not select device driver") == 1, err
+    assert other.containers() == []
 
 
 # ---- bad input: one clear message, everything cleaned up, nothing lost, the right exit code
 
 
 def one_message(err, *words):
+    """The words are there, in one message: what lem says itself, its progress aside, begins once."""
     for word in words:
         assert word in err, err
-    assert sum(line.startswith("lem: ") and "warning" not in line for line in err.splitlines() if not is_progress(line)) <= 1, err
-
-
-def is_progress(line):
-    return line[5:].split(" ")[0] in ("loading", "warming", "measuring", "stopping", "starting", "proving", "pulling", "idle", "checking", "making")
+    progress = ("loading", "warming", "measuring", "stopping", "checking", "proving", "idle", "making", "pulling", "starting")
+    said = [line for line in err.splitlines() if line.startswith("lem: ") and (":" in line[5:] or not line[5:].startswith(progress))]
+    assert len(said) == 1, said
 
 
 def test_no_daemon(run):
-    _, err = run(2, host=f"unix://{run.folder}/none.sock")
-    one_message(err, "none.sock")
-    assert not (run.folder / "results").exists() or run.stored()
+    run.refused("none.sock", host=f"unix://{run.folder}/none.sock")
 
 
 def test_no_permission_on_the_socket(run, docker):
@@ -245,7 +263,7 @@ def test_no_permission_on_the_socket(run, docker):
     folder = pathlib.Path(tempfile.mkdtemp(prefix="lem-nobody-"))
     try:
         folder.chmod(0o777)
-        (folder / "c.yaml").write_text(run.text(gpus="[]"))
+        (folder / "c.yaml").write_text(run.text(gpus="[]").replace(f"'{run.out}:/out:rw', ", ""))
         try:
             done = subprocess.run([BUILD / "lem", "experiment", "c.yaml"], cwd=folder, text=True, capture_output=True, timeout=60, user=65534, group=65534,
                                   extra_groups=[], env={**os.environ, **run.env, "HOME": str(folder), "XDG_CACHE_HOME": str(folder), "LEM_CACHE_DIR": str(folder)})
@@ -259,15 +277,12 @@ def test_no_permission_on_the_socket(run, docker):
 
 
 def test_another_architecture(run):
-    _, err = run(2, image="lem-test:other-arch")
-    one_message(err, "lem-test:other-arch")
-    assert any(a in err for a in ("arm64", "amd64"))
+    run.refused("lem-test:other-arch", "arm64", "amd64", image="lem-test:other-arch")
     run.nothing_left()
 
 
 def test_no_such_image(run):
-    _, err = run(2, image="lem-test:none")
-    one_message(err, "lem-test:none", "docker.pull")
+    run.refused("lem-test:none", "docker.pull", image="lem-test:none")
     run.nothing_left()
 
 
@@ -367,13 +382,8 @@ def test_a_full_disk(run, other):
         r, _ = run(0, host=other.host, gpus="[]")
         assert r["status"] == "completed"
     finally:
-        subprocess.run([other_tool(), "stop", other.dir], capture_output=True)
+        subprocess.run([TOOL, "stop", other.dir], capture_output=True)
         subprocess.run(["umount", data], check=True)
-
-
-def other_tool():
-    from docker_lab import TOOL
-    return TOOL
 
 
 def test_a_gpu_that_falls_off_the_bus(run):
@@ -391,13 +401,7 @@ def test_a_daemon_that_dies_while_measuring(run, other):
     run.env["DOCKER_HOST"], run.engine = other.host, other
     p = run.start(extra="window: {min_duration_sec: 60}\n")
     daemon = other.pid
-    interrupt = threading.Timer(0, lambda: None)
-    seen = ""
-    while "measuring" not in seen:
-        line = p.stderr.readline()
-        assert line, seen
-        seen += line
-    time.sleep(1)
+    wait_for(p, "measuring", 1)
     (inside,) = [other.inspect(c["Id"])["State"]["Pid"] for c in other.containers()]
     os.kill(daemon, signal.SIGKILL)
     t = time.time()
@@ -407,7 +411,6 @@ def test_a_daemon_that_dies_while_measuring(run, other):
     stored = run.stored()
     assert stored["status"] == "failed" and stored["verdict"]["level"] == "invalid"
     assert not os.path.exists(f"/proc/{inside}") or "Z" in pathlib.Path(f"/proc/{inside}/stat").read_text().rsplit(")", 1)[1][:3]
-    interrupt.cancel()
     run.database_is_whole(1)
     other.start()  # the engine comes back with what was left in it; the next run removes that
     r, _ = run(0)
@@ -460,8 +463,9 @@ def test_no_trace_in_the_engine_after_many_ways_to_end(docker):
 
 
 def test_secrets_are_in_no_stored_text(run):
-    r, err = run(0, gpus="[]", extra="env: {HF_TOKEN: hf_verysecret}\n")
+    r, err = run(0, "--set", "env.OTHER_TOKEN=hf_verysecret", gpus="[]", extra="env: {HF_TOKEN: hf_verysecret, PLAIN: seen}\n")
     dry = run.lem("experiment", run.folder / "c.yaml", "--dry-run", env=run.env, check=0)
+    assert "PLAIN=seen" in dry.stdout and r["provenance"]["effective_config"]["env"] == {"HF_TOKEN": "***", "OTHER_TOKEN": "***", "PLAIN": "seen"}
     for text in (json.dumps(r), err, dry.stdout, dry.stderr):
         assert "hf_verysecret" not in text
     for file in (run.folder / "results").rglob("*"):

@@ -325,3 +325,75 @@ def test_dry_run_hides_secrets(gpus):
         done = dry(gpus, *args, text=text)
         assert "verysecret" not in done.stdout + done.stderr
         assert "HF_TOKEN=***" in done.stdout and "PLAIN=seen" in done.stdout
+
+
+# ---- the dry run of a container; no daemon listens ----
+
+VLLM = """
+config_name: v
+model_name: Qwen/Qwen2.5-0.5B
+backend: vllm
+gpus: [3, 1]
+max_input_tokens: 32
+max_output_tokens: 16
+prompts: {type: synthetic, count: 8, input_tokens: 32}
+vllm: {tensor_parallel_size: 2}
+env: {HF_TOKEN: hf_verysecret}
+"""
+
+
+@pytest.fixture
+def no_daemon(gpus):
+    gpus.env["DOCKER_HOST"] = f"unix://{gpus.folder}/none.sock"
+    gpus.env["HF_HOME"] = str(gpus.folder / "hf")
+    return gpus
+
+
+@pytest.mark.parametrize("backend, section, image", [
+    ("vllm", "vllm: {tensor_parallel_size: 2}", "vllm"),
+    ("tensorrt", "tensorrt: {tp_size: 2}", "tensorrt"),
+    ("pytorch", "pytorch: {tensor_parallel_size: 2}", "pytorch"),
+])
+def test_dry_run_goes_to_the_engines_image(no_daemon, backend, section, image):
+    text = VLLM.replace("backend: vllm", f"backend: {backend}").replace("vllm: {tensor_parallel_size: 2}", section)
+    plan = json.loads(dry(no_daemon, "--json", text=text).stdout)["dry_run"]
+    assert plan["runner"] == "docker" and plan["path"] == "docker-cdi"
+    assert image in plan["image"]
+    assert any("CDI is assumed" in w for w in plan["warnings"])
+    body = plan["create_request"]
+    assert body["Image"] == plan["image"]
+    assert body["HostConfig"]["DeviceRequests"] == [
+        {"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={uuid(3)}", f"nvidia.com/gpu={uuid(1)}"]}]
+    assert not body["HostConfig"].get("Privileged")
+    env = dict(e.split("=", 1) for e in body["Env"])
+    assert env["CUDA_VISIBLE_DEVICES"] == "1,0"  # the container counts in PCI order, gpus do not
+    assert env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert env["NVIDIA_VISIBLE_DEVICES"] == f"{uuid(3)},{uuid(1)}" == env["LEM_GPU_UUIDS"]
+    assert [(g["requested"], g["index"], g["container_index"], g["cuda_index"]) for g in plan["gpus"]] == [
+        ("3", 3, 1, 0), ("1", 1, 0, 1)]
+    assert plan["docker_run"].startswith("docker run ") and f"nvidia.com/gpu={uuid(3)}" in plan["docker_run"]
+    assert "count" not in plan["docker_run"] and "privileged" not in plan["docker_run"]
+
+
+def test_dry_run_of_a_container_hides_secrets(no_daemon):
+    for args in ((), ("--json",)):
+        done = dry(no_daemon, *args, text=VLLM)
+        assert "verysecret" not in done.stdout + done.stderr
+    assert '"HF_TOKEN=***"' in done.stdout
+
+
+def test_dry_run_of_a_container_refuses_an_absent_gpu(no_daemon):
+    assert "gpus lists 9" in dry(no_daemon, "--set", "gpus=[3, 9]", check=2, text=VLLM).stderr
+
+
+def test_a_run_needs_a_daemon(no_daemon):
+    done = no_daemon("experiment", no_daemon.config(VLLM), env=no_daemon.env, check=2)
+    assert "no container engine" in done.stderr and "DOCKER_HOST" in done.stderr
+
+
+def test_an_engine_goes_where_the_config_says(no_daemon):
+    plan = json.loads(dry(no_daemon, "--json", "--set", "runner=process", text=VLLM).stdout)["dry_run"]
+    assert plan["runner"] == "process" and "CUDA_VISIBLE_DEVICES=3,1" in plan["env"]
+    plan = json.loads(dry(no_daemon, "--json", "--set", "runner=docker", "--set", "docker.image=debian:12").stdout)["dry_run"]
+    assert plan["runner"] == "docker" and plan["image"] == "debian:12"
+    assert "slurm" in dry(no_daemon, "--set", "runner=slurm", check=2).stderr.lower()

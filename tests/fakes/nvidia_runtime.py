@@ -87,7 +87,7 @@ def main(argv):
             return 1
         if changed:
             with open(path, "w") as f:
-                json.dump(config, f)
+                json.dump(config, f, separators=(",", ":"))  # as the engine writes it
     os.execv(runc, [runc, *args])
 
 

@@ -1,1 +1,1 @@
-docker run -d --init --label lem=1 --label lem.gpus.uuid= --label lem.gpus.host_index= --shm-size 8589934592 --ipc private --ulimit memlock=-1 --ulimit stack=67108864 --stop-signal SIGTERM --stop-timeout 0 --log-driver json-file --log-opt max-size=64m --log-opt max-file=2 busybox true
+docker run -d --init --label lem=1 --shm-size 8589934592 --ipc private --ulimit memlock=-1 --ulimit stack=67108864 --stop-signal SIGTERM --stop-timeout 0 --log-driver json-file --log-opt max-size=64m --log-opt max-file=2 busybox true

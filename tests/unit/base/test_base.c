@@ -37,6 +37,30 @@ static void test_str_long_format(void **state)
 	assert_int_equal(s.buf[499], '7');
 }
 
+static void test_utf8(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t n, valid;
+	} rows[] = {
+		{"", 0, 0},
+		{"abc", 3, 3},
+		{"a\xc3\xa9z", 4, 4},
+		{"\xe2\x82\xac", 3, 3},
+		{"a\xc3", 2, 1},
+		{"ab\xff", 3, 2},
+		{"\xc0\x80", 2, 0},
+		{"\xed\xa0\x80", 3, 0},
+		{"\xe0\x80\x80", 3, 0},
+		{"\xf4\x90\x80\x80", 4, 0},
+		{"\xf0\x9f\x98\x80", 4, 4},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		assert_int_equal(str_utf8_valid(rows[i].text, rows[i].n), rows[i].valid);
+}
+
 static void test_distance(void **state)
 {
 	(void)state;
@@ -215,12 +239,13 @@ static void test_clock(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_str_grows), cmocka_unit_test(test_str_long_format),
-		cmocka_unit_test(test_distance),  cmocka_unit_test(test_num_strict),
-		cmocka_unit_test(test_num_units), cmocka_unit_test(test_error),
-		cmocka_unit_test(test_arena),     cmocka_unit_test(test_vec),
-		cmocka_unit_test(test_rand),      cmocka_unit_test(test_jsonw),
-		cmocka_unit_test(test_digest),    cmocka_unit_test(test_clock),
+		cmocka_unit_test(test_str_grows),  cmocka_unit_test(test_str_long_format),
+		cmocka_unit_test(test_utf8),       cmocka_unit_test(test_distance),
+		cmocka_unit_test(test_num_strict), cmocka_unit_test(test_num_units),
+		cmocka_unit_test(test_error),      cmocka_unit_test(test_arena),
+		cmocka_unit_test(test_vec),        cmocka_unit_test(test_rand),
+		cmocka_unit_test(test_jsonw),      cmocka_unit_test(test_digest),
+		cmocka_unit_test(test_clock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,6 +98,7 @@ struct doctor_facts *good_facts(void)
 			  .docker_client = "/usr/bin/docker",
 			  .program_dir = "/usr/local/bin",
 			  .worker_llama = true,
+			  .worker_pytorch = true,
 			  .gpuprobe = true},
 		.cpu_meters = cpu_meters,
 		.n_cpu_meters = 1,

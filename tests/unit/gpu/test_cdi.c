@@ -93,6 +93,20 @@ static void test_bad_specifications(void **state)
 	       "s.yaml:4:11");
 }
 
+/* A YAML library that hangs on it must not see it. */
+static void test_binary_files(void **state)
+{
+	_cleanup_arena_ struct arena a = ARENA_INIT;
+	struct cdi_registry r;
+	struct lem_error err = LEM_ERROR_INIT;
+
+	(void)state;
+	assert_true(cdi_parse("%a\0\0\0", 5, "s.yaml", &a, &r, &err) < 0);
+	assert_non_null(strstr(err.what, "binary"));
+	assert_true(cdi_parse("%:\xc4", 3, "s.yaml", &a, &r, &err) < 0);
+	assert_non_null(strstr(err.what, "UTF-8"));
+}
+
 static void test_syntax_errors_have_a_place(void **state)
 {
 	_cleanup_arena_ struct arena a = ARENA_INIT;
@@ -280,6 +294,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_yaml_and_json),
 		cmocka_unit_test(test_bad_specifications),
+		cmocka_unit_test(test_binary_files),
 		cmocka_unit_test(test_syntax_errors_have_a_place),
 		WITH_FOLDERS(test_what_is_missing),
 		WITH_FOLDERS(test_later_folders_win),

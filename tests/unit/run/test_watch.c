@@ -125,6 +125,27 @@ static void test_pause(void **state)
 	assert_int_equal(binding.n_foreigners, 0);
 }
 
+/* A look that begins before a pause and ends after it does not know the engine yet. */
+static void test_look_across_a_pause(void **state)
+{
+	const struct running r = {.host_pid = engine};
+
+	(void)state;
+	use("");
+	for (int i = 0; i < 50; i++) {
+		struct watch *w = NULL;
+
+		write_lists("%s", "");
+		assert_int_equal(watch_start(&binding, &w, NULL), 0);
+		watch_pause(w);
+		write_lists("0 %d 1000\n1 %d 1000\n", (int)engine, (int)engine);
+		watch_resume(w, &r);
+		watch_stop(w, 1, &binding);
+		assert_int_equal(binding.n_foreigners, 0);
+		assert_int_equal(binding.guard_level, GPU_GUARD_SEEN);
+	}
+}
+
 static void test_stray(void **state)
 {
 	const struct running r = {.host_pid = engine};
@@ -193,6 +214,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		WATCH_TEST(test_engine_and_foreigner),
 		WATCH_TEST(test_pause),
+		WATCH_TEST(test_look_across_a_pause),
 		WATCH_TEST(test_stray),
 		WATCH_TEST(test_lost),
 		WATCH_TEST(test_lists_not_supported),
