@@ -214,12 +214,12 @@ static void check_vllm(struct config *c)
 	int64_t longest = c->exp.max_input_tokens + c->exp.max_output_tokens;
 	struct finding *f;
 
-	if (v->block_size != 16 && v->block_size != 32)
+	if (v->block_size.set && v->block_size.v != 16 && v->block_size.v != 32)
 		finding_hint(c,
 			     finding_add(c, SEVERITY_ERROR, "C04", "vllm.block_size",
 					 config_where(c, "vllm.block_size"),
-					 "must be 16 or 32, is %" PRId64, v->block_size),
-			     "the default is 16");
+					 "must be 16 or 32, is %" PRId64, v->block_size.v),
+			     "leave it out for what the attention kernel takes");
 	if (config_written(c, "vllm.swap_space"))
 		finding_hint(c,
 			     say(c, SEVERITY_ERROR, "C11", "vllm.swap_space",

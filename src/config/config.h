@@ -209,8 +209,7 @@ struct vllm_config {
 	const char *distributed_backend;
 	bool disable_custom_all_reduce, enable_prefix_caching, enable_chunked_prefill;
 	const char *kv_cache_dtype;
-	int64_t block_size;
-	struct maybe_i64 max_model_len;
+	struct maybe_i64 block_size, max_model_len;
 	bool enforce_eager;
 	const char *attention_backend;
 	struct maybe_i64 attention_flash_version;

@@ -45,7 +45,8 @@ static void memory(struct words *w, const struct vllm_config *v)
 	if (v->cpu_offload_gb > 0)
 		words_opt(w, "--cpu-offload-gb", "%.10g", v->cpu_offload_gb);
 	words_opt(w, "--kv-cache-dtype", "%s", v->kv_cache_dtype);
-	words_opt(w, "--block-size", "%" PRId64, v->block_size);
+	if (v->block_size.set)
+		words_opt(w, "--block-size", "%" PRId64, v->block_size.v);
 }
 
 static void attention(struct words *w, const struct vllm_config *v)

@@ -162,9 +162,16 @@ static void tokenizer_text(int64_t n_vocab, struct str *out)
 	jsonw_init(&w, out, 0);
 	jsonw_object(&w, NULL);
 	jsonw_str(&w, "version", "1.0");
+	jsonw_null(&w, "truncation");
+	jsonw_null(&w, "padding");
+	jsonw_array(&w, "added_tokens"); /* Transformers 5.19 reads no file without the key */
+	jsonw_end_array(&w);
+	jsonw_null(&w, "normalizer");
 	jsonw_object(&w, "pre_tokenizer");
 	jsonw_str(&w, "type", "WhitespaceSplit");
 	jsonw_end_object(&w);
+	jsonw_null(&w, "post_processor");
+	jsonw_null(&w, "decoder");
 	jsonw_object(&w, "model");
 	jsonw_str(&w, "type", "WordLevel");
 	jsonw_object(&w, "vocab");
