@@ -58,15 +58,19 @@ static const struct {
 	{{"exec format error"},
 	 "the image is made for another processor architecture",
 	 "use the image for this machine's architecture (docker.image)"},
-	{{"exec", "executable file not found"},
+	{{"fork/exec "},
+	 "the container engine cannot start its own runtime",
+	 "docker info names it; repair its package, or register the runtime nvidia again: sudo "
+	 "nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker"},
+	{{"exec: \"", "executable file not found"},
 	 "the image has no such program",
 	 "look what it has (docker run --rm --entrypoint ls IMAGE /), or name another image "
 	 "(docker.image)"},
-	{{"exec", "no such file or directory"},
+	{{"exec: \"", "no such file or directory"},
 	 "the image has no such program, or not the loader it needs",
 	 "look what it has (docker run --rm --entrypoint ls IMAGE /), or name another image "
 	 "(docker.image)"},
-	{{"exec", "permission denied"},
+	{{"exec: \"", "permission denied"},
 	 "the program in the container cannot be executed",
 	 "chmod +x it, and mount its folder without noexec"},
 	{{"no space left on device"},

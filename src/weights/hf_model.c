@@ -284,8 +284,8 @@ static int resolve_synthetic(const struct weights_request *q, bool plan, struct 
 	s.has_tokenizer = false; /* what it calls words are not words */
 	s.n_params = model_shape_params(&s);
 	(void)snprintf(s.name, sizeof(s.name), "synthetic %.70s", name);
-	*ret = (struct weights_hf){
-		.model = steal_ptr(folder), .absent = plan && !fs_exists(folder), .shape = s};
+	*ret = (struct weights_hf){.absent = plan && !fs_exists(folder), .shape = s};
+	ret->model = steal_ptr(folder);
 	return 0;
 }
 

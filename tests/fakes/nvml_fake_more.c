@@ -279,6 +279,17 @@ static void list_proc(struct proc_list *l, const struct fake_proc *p, int64_t pi
 	l->n++;
 }
 
+/* A zombie keeps its comm, but its contexts are gone: it has no command line any more. */
+static bool is_alive(const char *pid)
+{
+	char path[300];
+	_cleanup_fclose_ FILE *f = NULL;
+
+	(void)snprintf(path, sizeof(path), "/proc/%s/cmdline", pid);
+	f = fopen(path, "re");
+	return f && fgetc(f) != EOF;
+}
+
 static void list_by_comm(struct proc_list *l, const struct fake_proc *p)
 {
 	DIR *proc = opendir("/proc");
@@ -296,7 +307,7 @@ static void list_by_comm(struct proc_list *l, const struct fake_proc *p)
 		if (!f || !fgets(comm, sizeof(comm), f))
 			continue;
 		comm[strcspn(comm, "\n")] = '\0';
-		if (str_eq(comm, p->comm))
+		if (str_eq(comm, p->comm) && is_alive(e->d_name))
 			list_proc(l, p, pid);
 	}
 	if (proc)

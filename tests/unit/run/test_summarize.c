@@ -283,6 +283,132 @@ static void test_empty_record(void **state)
 	run_record_release(&r);
 }
 
+/* ---- the verdict on the routing ---- */
+
+static void bind_gpu(struct run_record *r)
+{
+	r->binding.n = 1;
+	r->binding.gpus = lem_calloc(1, sizeof(*r->binding.gpus));
+	r->binding.gpus[0].index = 2;
+	lem_strlcpy(r->binding.gpus[0].uuid, "GPU-two", sizeof(r->binding.gpus[0].uuid));
+	r->binding.proved = true;
+	lem_strlcpy(r->binding.proof, "lem-gpuprobe", sizeof(r->binding.proof));
+	r->binding.guard_level = GPU_GUARD_SEEN;
+}
+
+static void expect_verdict(struct run_record *r, enum verdict_level level, const char *reason)
+{
+	struct summary s;
+
+	summarize(r, &s);
+	assert_int_equal(s.verdict.level, level);
+	if (reason && !has_reason(&s, reason))
+		fail_msg("no reason says '%s'", reason);
+	if (!reason)
+		assert_int_equal(s.verdict.n_reasons, 0);
+	run_record_release(r);
+}
+
+static void build_bound(struct run_record *r)
+{
+	build(r);
+	bind_gpu(r);
+}
+
+static void test_routing_proved(void **state)
+{
+	struct run_record r;
+
+	(void)state;
+	build_bound(&r);
+	expect_verdict(&r, VERDICT_VALID, NULL);
+}
+
+static void test_routing_not_proved(void **state)
+{
+	struct run_record r;
+
+	(void)state;
+	build_bound(&r);
+	r.binding.proved = false;
+	expect_verdict(&r, VERDICT_INVALID, "not proved: lem-gpuprobe");
+	/* a record of before the proof existed, and without joules: nothing was claimed */
+	build_bound(&r);
+	r.binding.proved = false;
+	r.binding.proof[0] = '\0';
+	expect_verdict(&r, VERDICT_VALID, NULL);
+}
+
+static void test_routing_guard(void **state)
+{
+	struct run_record r;
+
+	(void)state;
+	build_bound(&r);
+	r.binding.guard_level = GPU_GUARD_STRAY;
+	lem_strlcpy(r.binding.guard, "pid 3 was elsewhere", sizeof(r.binding.guard));
+	expect_verdict(&r, VERDICT_INVALID, "pid 3 was elsewhere");
+	build_bound(&r);
+	r.binding.guard_level = GPU_GUARD_UNSEEN;
+	lem_strlcpy(r.binding.guard, "never seen", sizeof(r.binding.guard));
+	expect_verdict(&r, VERDICT_SUSPECT, "never seen");
+	build_bound(&r);
+	r.binding.guard_level = GPU_GUARD_NONE;
+	lem_strlcpy(r.binding.guard, "not supported", sizeof(r.binding.guard));
+	expect_verdict(&r, VERDICT_VALID, NULL);
+}
+
+static void foreigner(struct run_record *r, int64_t first_s, int64_t last_s, bool graphics)
+{
+	build_bound(r);
+	r->binding.n_foreigners = 1;
+	r->binding.foreigners = lem_calloc(1, sizeof(*r->binding.foreigners));
+	r->binding.foreigners[0] = (struct gpu_foreigner){.card_uuid = "GPU-two",
+							  .pid = 812,
+							  .name = "python3",
+							  .user = "x",
+							  .graphics = graphics,
+							  .t_first_ns = first_s * S,
+							  .t_last_ns = last_s * S};
+}
+
+/* The window is from 100 s to 110 s. */
+static void test_routing_foreigners(void **state)
+{
+	struct run_record r;
+
+	(void)state;
+	foreigner(&r, 101, 102, false);
+	expect_verdict(&r, VERDICT_INVALID,
+		       "contaminated: pid 812 (python3, user x) used GPU 2 during the window");
+	foreigner(&r, 90, 120, false);
+	expect_verdict(&r, VERDICT_INVALID, "contaminated: pid 812");
+	foreigner(&r, 110, 110, false); /* by the look at its end */
+	expect_verdict(&r, VERDICT_INVALID, "contaminated: pid 812");
+	foreigner(&r, 90, 99, false);
+	expect_verdict(&r, VERDICT_VALID, NULL);
+	foreigner(&r, 111, 112, false);
+	expect_verdict(&r, VERDICT_VALID, NULL);
+	foreigner(&r, 90, 120, true);
+	expect_verdict(&r, VERDICT_SUSPECT, "draws on GPU 2");
+	foreigner(&r, 101, 102, false);
+	r.binding.foreigners[0].name[0] = r.binding.foreigners[0].user[0] = '\0';
+	expect_verdict(&r, VERDICT_INVALID, "pid 812 (its name is not known)");
+}
+
+static void test_routing_lost_and_mig(void **state)
+{
+	struct run_record r;
+
+	(void)state;
+	build_bound(&r);
+	r.binding.gpus[0].t_lost_ns = 105 * S;
+	expect_verdict(&r, VERDICT_INVALID, "R41: GPU 2 (GPU-two) was lost");
+	build_bound(&r);
+	lem_strlcpy(r.binding.gpus[0].uuid, "MIG-a", sizeof(r.binding.gpus[0].uuid));
+	expect_verdict(&r, VERDICT_SUSPECT, "the whole GPU 2");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -295,6 +421,11 @@ int main(void)
 		cmocka_unit_test(test_dead_counters),
 		cmocka_unit_test(test_mixed_steps_have_no_split),
 		cmocka_unit_test(test_empty_record),
+		cmocka_unit_test(test_routing_proved),
+		cmocka_unit_test(test_routing_not_proved),
+		cmocka_unit_test(test_routing_guard),
+		cmocka_unit_test(test_routing_foreigners),
+		cmocka_unit_test(test_routing_lost_and_mig),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,6 +37,10 @@ static void test_rules(void **state)
 		 "R36: "},
 		{"Failed to initialize NVML: Insufficient Permissions", "R34: "},
 		{"exec: \"/x\": permission denied", "cannot be executed"},
+		{"failed to start shim: fork/exec /usr/bin/nvidia-container-runtime: permission "
+		 "denied",
+		 "its own runtime"},
+		{"exec: \"sh\": executable file not found in $PATH", "no such program"},
 		{"exec: \"/x\": stat /x: no such file or directory", "no such program"},
 		{"error setting rlimit type 8: operation not permitted", "may not raise"},
 	};

@@ -98,7 +98,6 @@ static void test_what_is_no_model(void **state)
 	refused("./nowhere", "no model folder");
 	refused("/nowhere/at/all", "no model folder");
 	refused("a/b/c", "no model folder");
-	refused("../../etc", "no model folder");
 	refused("hf:", "no model folder");
 	refused("hf:ORG/NAME:file.gguf", "no model folder");
 	refused("white space/x", "no model folder");
