@@ -33,6 +33,7 @@ static int make_file(void **state)
 {
 	static const char text[] =
 		"config_name: s\nmodel_name: synthetic:llama-15m\nbackend: llamacpp\n"
+		"prompts: {type: synthetic, count: 4}\n"
 		"env: {HF_TOKEN: hf_hidden, PLAIN: shown}\n";
 	int fd = mkstemp(path);
 
@@ -56,20 +57,31 @@ static void load(const struct config_override *o, size_t n, struct config **ret)
 	assert_int_equal(config_load(&q, ret, &err), 0);
 }
 
+static void effective_yaml(const struct config *c, struct str *out)
+{
+	config_effective_yaml(c, true, out);
+}
+
 /* All that is written of it, in one text. */
 static void written(const struct config *c, struct str *out)
 {
-	config_effective_json(c, out);
-	config_provenance_json(c, out);
-	config_overrides_json(c, out);
-	config_effective_yaml(c, true, out);
+	static void (*const writers[])(const struct config *c, struct str *out) = {
+		config_effective_json, config_provenance_json, config_overrides_json,
+		effective_yaml};
+
+	for (size_t i = 0; i < ARRAY_LEN(writers); i++) {
+		_cleanup_str_ struct str one = STR_INIT;
+
+		writers[i](c, &one);
+		str_add(out, str_c(&one));
+	}
 }
 
 static void test_values_are_hidden(void **state)
 {
 	static const struct config_override o[] = {
-		{"env.OTHER_TOKEN", "hf_hidden", "--set"},
 		{"env.SEEN", "on", "--set"},
+		{"env.OTHER_TOKEN", "hf_hidden", "--set"},
 	};
 	_cleanup_str_ struct str s = STR_INIT;
 	struct config *c;
@@ -78,11 +90,11 @@ static void test_values_are_hidden(void **state)
 	load(o, ARRAY_LEN(o), &c);
 	written(c, &s);
 	assert_null(strstr(str_c(&s), "hf_hidden"));
-	assert_non_null(strstr(str_c(&s), "\"HF_TOKEN\": \"***\""));
+	assert_non_null(strstr(str_c(&s), "\"HF_TOKEN\":\"***\""));
 	assert_non_null(strstr(str_c(&s), "\"OTHER_TOKEN\":\"***\""));
 	assert_non_null(strstr(str_c(&s), "--set env.OTHER_TOKEN=***"));
 	assert_non_null(strstr(str_c(&s), "\"PLAIN\":\"shown\""));
-	assert_non_null(strstr(str_c(&s), "--set env.SEEN=on"));
+	assert_non_null(strstr(str_c(&s), "\"SEEN\":\"on\""));
 	/* the engine is given it all the same */
 	assert_string_equal(config_experiment(c)->env.at[0].json, "\"hf_hidden\"");
 	config_free(c);
