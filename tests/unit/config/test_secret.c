@@ -27,7 +27,7 @@ static void test_names(void **state)
 	assert_false(is_secret(""));
 }
 
-static char path[] = "/tmp/lem-secret-XXXXXX";
+static char path[] = "/tmp/lem-secret-XXXXXX.yaml";
 
 static int make_file(void **state)
 {
@@ -35,7 +35,7 @@ static int make_file(void **state)
 		"config_name: s\nmodel_name: synthetic:llama-15m\nbackend: llamacpp\n"
 		"prompts: {type: synthetic, count: 4}\n"
 		"env: {HF_TOKEN: hf_hidden, PLAIN: shown}\n";
-	int fd = mkstemp(path);
+	int fd = mkstemps(path, 5);
 
 	(void)state;
 	if (fd < 0 || write(fd, text, sizeof(text) - 1) != (ssize_t)sizeof(text) - 1)
@@ -55,6 +55,7 @@ static void load(const struct config_override *o, size_t n, struct config **ret)
 	struct lem_error err;
 
 	assert_int_equal(config_load(&q, ret, &err), 0);
+	assert_true(config_ok(*ret));
 }
 
 static void effective_yaml(const struct config *c, struct str *out)
@@ -110,6 +111,7 @@ static void test_the_whole_map_is_hidden(void **state)
 	load(o, ARRAY_LEN(o), &c);
 	written(c, &s);
 	assert_null(strstr(str_c(&s), "hf_hidden"));
+	assert_non_null(strstr(str_c(&s), "--set env=***"));
 	config_free(c);
 }
 
