@@ -165,14 +165,22 @@ void config_effective_json(const struct config *c, struct str *out)
 	jsonw_end_object(&w);
 }
 
+/* "env.NAME" of a secret, and env as a whole: it may hold one. n: of the path. */
+static bool hides_secret(const char *path, size_t n)
+{
+	if (n < 3 || memcmp(path, "env", 3) != 0)
+		return false;
+	return n == 3 || (path[3] == '.' && config_is_secret(path + 4, n - 4));
+}
+
 /* "--set env.HF_TOKEN=VALUE" without the value. */
 static void add_layer_detail(const char *detail, struct str *s)
 {
-	const char *name = strstr(detail, " env.");
-	size_t n = name ? strcspn(name + 5, "=") : 0;
+	const char *space = strchr(detail, ' '), *path = space ? space + 1 : detail;
+	size_t n = strcspn(path, "=");
 
-	if (name && config_is_secret(name + 5, n))
-		str_addf(s, "%.*s=***", (int)(name + 5 + n - detail), detail);
+	if (path[n] && hides_secret(path, n))
+		str_addf(s, "%.*s=***", (int)(path + n - detail), detail);
 	else
 		str_add(s, detail);
 }
@@ -324,14 +332,6 @@ void config_provenance_json(const struct config *c, struct str *out)
 	jsonw_end_object(&w);
 }
 
-/* "env.NAME" of a secret, and env as a whole: it may hold one. */
-static bool hides_secret(const char *path)
-{
-	if (str_eq(path, "env"))
-		return true;
-	return str_starts(path, "env.") && config_is_secret(path + 4, strlen(path + 4));
-}
-
 void config_overrides_json(const struct config *c, struct str *out)
 {
 	struct jsonw w;
@@ -340,7 +340,7 @@ void config_overrides_json(const struct config *c, struct str *out)
 	jsonw_object(&w, NULL);
 	for (size_t i = 0; i < c->n_overrides; i++) {
 		const char *path = c->overrides[i].path;
-		bool hidden = hides_secret(path);
+		bool hidden = hides_secret(path, strlen(path));
 
 		jsonw_object(&w, path);
 		jsonw_raw(&w, "new", hidden ? HIDDEN : c->overrides[i].new_json);

@@ -135,7 +135,9 @@ services:
 @pytest.fixture
 def lab(compose, deploy, docker, tmp_path):
     """`docker compose run --rm tensorrt` in the lab: a choice of GPUs by CDI, the image one with a shell and nothing else."""
-    plain = image_tar([which(p) for p in ("dash", "env", "cat", "ls")], [("/bin/sh", pathlib.Path(which("dash")).read_bytes(), 0o755)])
+    # as in every image of an engine there is a C library: the probe is loaded with that, like the engine
+    plain = image_tar([which(p) for p in ("dash", "env", "cat", "ls")], [("/bin/sh", pathlib.Path(which("dash")).read_bytes(), 0o755)],
+                      [BUILD / "lem-gpuprobe"])
     docker.import_image("plain", plain, ["ENV PATH=/usr/local/bin:/usr/bin:/bin"])
     subprocess.run([ROOT / "tools" / "make-bundle", BUILD, deploy / "bundle"], check=True, stdout=subprocess.DEVNULL)
     (deploy / "lab.yml").write_text(IN_LAB)

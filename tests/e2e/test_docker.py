@@ -1,5 +1,7 @@
 """lem against a real Docker Engine (tools/test-docker) with CDI, a runtime named nvidia, and GPUs that are device nodes only."""
+import json
 import os
+import pathlib
 import subprocess
 import threading
 
@@ -116,7 +118,7 @@ def test_stop_leaves_nothing_of_a_killed_daemon(docker):
         c = other.create(make, ["sh", "-c", "sleep 1000"], gpus=[0])
         other.call("POST", f"/containers/{c}/start")
         inside = other.inspect(c)["State"]["Pid"]
-        daemon = other.pid
+        daemon, cgroup = other.pid, other.inspect(c)["HostConfig"]["CgroupParent"] or json.loads((other.dir / "daemon.json").read_text())["cgroup-parent"][1:]
         os.kill(daemon, 9)
         assert alive(inside)
     finally:
@@ -124,6 +126,7 @@ def test_stop_leaves_nothing_of_a_killed_daemon(docker):
         docker.remove_all("lem-test=1")
     assert not alive(daemon) and not alive(inside) and not other.dir.exists()
     assert str(other.dir) not in open("/proc/self/mounts").read()
+    assert not list(pathlib.Path("/sys/fs/cgroup").glob(f"**/{cgroup}"))
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline") as f:

@@ -296,6 +296,16 @@ static void test_blame(void **state)
 	(void)lem_fail(&err, LEM_E_ENGINE, "R41: GPU 2 was lost");
 	life_blame(&s->life, &err);
 	assert_string_equal(err.why, "");
+	/* the rule may stand after what was being done, and what was explained is explained once */
+	(void)lem_fail(&err, LEM_E_ROUTING, "the GPUs could not be proved: R20: no way in");
+	life_blame(&s->life, &err);
+	assert_string_equal(err.why, "");
+	(void)lem_fail(&err, LEM_E_ENGINE, "it ended");
+	life_blame(&s->life, &err);
+	_cleanup_free_ char *once = lem_strdup(err.why);
+	life_blame(&s->life, &err);
+	assert_string_equal(err.why, once);
+	assert_true(str_starts(once, "this is R17, "));
 	(void)lem_fail(&err, LEM_E_INTERRUPTED, "interrupted");
 	life_blame(&s->life, &err);
 	assert_string_equal(err.why, "");
