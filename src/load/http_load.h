@@ -39,6 +39,7 @@ struct http_job {
 	size_t body_len;
 	double at_ns;          /* scheduled offset from the start, absolute; open loop only */
 	int32_t output_tokens; /* asked for; ≤ 0: not forced, so not checked */
+	int32_t input_tokens;  /* sent as token ids; ≤ 0: not known, so not checked */
 	bool stream;           /* the body asks for SSE */
 };
 
@@ -121,13 +122,14 @@ const char *http_load_failure_name(enum http_load_failure f);
 
 /* Findings on a response that was complete; they do not make it fail. */
 enum http_load_doubt {
-	HTTP_LOAD_NO_USAGE = 1 << 0,      /* tokens are not told, so not known */
-	HTTP_LOAD_TOKENS_DIFFER = 1 << 1, /* usage says other than was asked for */
-	HTTP_LOAD_USAGE_FALSE = 1 << 2,   /* fewer tokens told than chunks with text came, … */
-	HTTP_LOAD_USAGE_TWICE = 1 << 3,   /* two final usages that differ */
-	HTTP_LOAD_NO_DONE = 1 << 4,       /* finish reason, but no [DONE] */
-	HTTP_LOAD_CACHED = 1 << 5,        /* the server took prompt tokens from its cache */
-	HTTP_LOAD_AFTER_END = 1 << 6,     /* text came after the finish reason */
+	HTTP_LOAD_NO_USAGE = 1 << 0,       /* tokens are not told, so not known */
+	HTTP_LOAD_TOKENS_DIFFER = 1 << 1,  /* usage says other than was asked for */
+	HTTP_LOAD_USAGE_FALSE = 1 << 2,    /* fewer tokens told than chunks with text came, … */
+	HTTP_LOAD_USAGE_TWICE = 1 << 3,    /* two final usages that differ */
+	HTTP_LOAD_NO_DONE = 1 << 4,        /* finish reason, but no [DONE] */
+	HTTP_LOAD_CACHED = 1 << 5,         /* the server took prompt tokens from its cache */
+	HTTP_LOAD_PROMPT_DIFFERS = 1 << 7, /* usage tells other prompt tokens than were sent */
+	HTTP_LOAD_AFTER_END = 1 << 6,      /* text came after the finish reason */
 };
 
 /* One event with a piece of the answer. A chunk is not a token. */
@@ -155,7 +157,8 @@ struct http_load_job {
 	bool reused;      /* on a connection that had served before, or preconnected */
 };
 
-/* How far the client kept to its schedule: t_sent − t_scheduled of every job sent, exact. */
+/* How far the client kept to its schedule: from t_scheduled of each job to when the client began
+ * with it, by dialling or by sending; exact. Waiting for one of max_connections is part of it. */
 struct http_load_lag {
 	size_t n;
 	int64_t p50_ns, p90_ns, p99_ns, max_ns;
