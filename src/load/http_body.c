@@ -7,6 +7,29 @@ size_t http_body_input_tokens(const struct experiment *e, const struct prompt *p
 	return p->tokens ? MIN(p->n_tokens, (size_t)e->max_input_tokens) : 0;
 }
 
+/* A field that extra_body of the config sets instead. */
+static bool is_theirs(const struct experiment *e, const char *name)
+{
+	const struct kv_list *extra = &e->openai.extra_body;
+
+	for (size_t i = 0; i < extra->n && e->backend == BACKEND_OPENAI; i++)
+		if (str_eq(extra->at[i].key, name))
+			return true;
+	return false;
+}
+
+static void put_i64(struct jsonw *w, const struct experiment *e, const char *name, int64_t v)
+{
+	if (!is_theirs(e, name))
+		jsonw_i64(w, name, v);
+}
+
+static void put_f64(struct jsonw *w, const struct experiment *e, const char *name, double v)
+{
+	if (!is_theirs(e, name))
+		jsonw_f64(w, name, v);
+}
+
 static void put_prompt(struct jsonw *w, const struct http_body_request *q)
 {
 	size_t n = http_body_input_tokens(q->exp, q->prompt);
@@ -34,10 +57,11 @@ static void put_length(struct jsonw *w, const struct http_body_request *q)
 	bool forced = e->min_output_tokens == e->max_output_tokens;
 	int64_t most = q->max_output_tokens ? q->max_output_tokens : e->max_output_tokens;
 
-	jsonw_i64(w, "max_tokens", most);
+	if (!is_theirs(e, "max_completion_tokens"))
+		put_i64(w, e, "max_tokens", most);
 	if (e->min_output_tokens)
-		jsonw_i64(w, "min_tokens", MIN(e->min_output_tokens, most));
-	if (forced)
+		put_i64(w, e, "min_tokens", MIN(e->min_output_tokens, most));
+	if (forced && !is_theirs(e, "ignore_eos"))
 		jsonw_bool(w, "ignore_eos", true);
 }
 
@@ -51,17 +75,17 @@ static void put_sampling(struct jsonw *w, const struct experiment *e)
 {
 	const struct decoder_config *d = &e->decoder;
 
-	jsonw_f64(w, "temperature", d->do_sample ? d->temperature : 0);
+	put_f64(w, e, "temperature", d->do_sample ? d->temperature : 0);
 	if (d->do_sample && d->top_p < 1)
-		jsonw_f64(w, "top_p", d->top_p);
+		put_f64(w, e, "top_p", d->top_p);
 	if (d->do_sample && d->top_k > 0)
-		jsonw_i64(w, "top_k", d->top_k);
+		put_i64(w, e, "top_k", d->top_k);
 	if (d->do_sample && min_p(e) > 0)
 		jsonw_f64(w, "min_p", min_p(e));
 	if (d->repetition_penalty > 0 && (d->repetition_penalty < 1 || d->repetition_penalty > 1))
-		jsonw_f64(w, "repetition_penalty", d->repetition_penalty);
+		put_f64(w, e, "repetition_penalty", d->repetition_penalty);
 	if (e->random_seed.set)
-		jsonw_i64(w, "seed", e->random_seed.v);
+		put_i64(w, e, "seed", e->random_seed.v);
 	if (e->backend == BACKEND_VLLM && e->vllm.logprobs.set)
 		jsonw_i64(w, "logprobs", e->vllm.logprobs.v);
 }
@@ -72,10 +96,18 @@ static void put_map(struct jsonw *w, const struct kv_list *map)
 		jsonw_raw(w, map->at[i].key, map->at[i].json);
 }
 
+static void put_stream_options(struct jsonw *w, const struct experiment *e)
+{
+	jsonw_object(w, "stream_options");
+	jsonw_bool(w, "include_usage", true);
+	if (e->backend == BACKEND_VLLM || e->backend == BACKEND_SGLANG)
+		jsonw_bool(w, "continuous_usage_stats", true);
+	jsonw_end_object(w);
+}
+
 void http_body(const struct http_body_request *q, struct str *out)
 {
 	const struct experiment *e = q->exp;
-	bool tells_more = e->backend == BACKEND_VLLM || e->backend == BACKEND_SGLANG;
 	struct jsonw w;
 
 	jsonw_init(&w, out, 0);
@@ -90,11 +122,8 @@ void http_body(const struct http_body_request *q, struct str *out)
 		jsonw_end_object(&w);
 	}
 	jsonw_bool(&w, "stream", true);
-	jsonw_object(&w, "stream_options");
-	jsonw_bool(&w, "include_usage", true);
-	if (tells_more)
-		jsonw_bool(&w, "continuous_usage_stats", true);
-	jsonw_end_object(&w);
+	if (!is_theirs(e, "stream_options"))
+		put_stream_options(&w, e);
 	if (e->backend == BACKEND_OPENAI)
 		put_map(&w, &e->openai.extra_body);
 	jsonw_end_object(&w);

@@ -111,7 +111,10 @@ static void put_cpu(struct pen *p, const struct run_record *r)
 		str_addf(&s, ", %d thread%s", threads, threads == 1 ? "" : "s");
 	if (threads > 0 && allowed > 0)
 		str_addf(&s, " of %d", allowed);
-	pen_line(p, "device", "CPU only%s", str_c(&s));
+	if (str_eq(r->binding.path, "external"))
+		pen_line(p, "device", "the server's own; no GPU of this host is metered");
+	else
+		pen_line(p, "device", "CPU only%s", str_c(&s));
 }
 
 static void put_foreigners(struct pen *p, const struct run_record *r)

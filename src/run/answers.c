@@ -36,7 +36,6 @@ static void add_stamp(struct run_record *r, struct request_record *q, int64_t t_
 	q->n_stamps++;
 }
 
-/* Events without text and without tokens (a role, a finish reason) are no chunks of the answer. */
 static void add_stamps(struct run_record *r, struct request_record *q,
 		       const struct http_load_result *res, const struct http_load_job *j)
 {
@@ -47,8 +46,6 @@ static void add_stamps(struct run_record *r, struct request_record *q,
 		const struct http_load_chunk *c = &res->chunks[j->first_chunk + k];
 		int32_t more = c->tokens < 0 ? -1 : c->tokens - before;
 
-		if (c->n_text <= 0 && more <= 0)
-			continue;
 		before = MAX(before, c->tokens);
 		add_stamp(r, q, c->t_ns, c->tokens < 0 ? -1 : MAX(more, 0));
 	}

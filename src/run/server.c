@@ -301,9 +301,8 @@ static void pause_a_moment(struct life *l)
 	life_report(l);
 }
 
-static int fail_not_ready(struct life *l, struct lem_error *err)
+static int fail_not_ready(struct life *l, const struct lem_error *last, struct lem_error *err)
 {
-	struct lem_error last = *err;
 	_cleanup_str_ struct str log = STR_INIT;
 	char buf[24], tail[300] = "";
 
@@ -313,13 +312,13 @@ static int fail_not_ready(struct life *l, struct lem_error *err)
 	(void)lem_fail(err, LEM_E_TIMEOUT, "the server at %.100s was not ready within %s",
 		       l->server.root,
 		       num_format_duration(l->spec.load_timeout_ns, buf, sizeof(buf)));
-	(void)lem_error_why(err, "%.200s%s%s", last.what, tail[0] ? "; its log ends with: " : "",
+	(void)lem_error_why(err, "%.200s%s%s", last->what, tail[0] ? "; its log ends with: " : "",
 			    tail);
 	return lem_error_fix(err, "%s",
 			     l->server.pump
 				     ? "raise load_timeout_sec in the engine's section if loading "
 				       "takes that long"
-				     : last.fix);
+				     : last->fix);
 }
 
 /* Errors that time does not heal. */
@@ -341,22 +340,23 @@ static int until_ready(struct life *l, int64_t t_end_ns,
 		       struct lem_error *err)
 {
 	int64_t t_start_ns = clock_now_ns();
+	struct lem_error last = LEM_ERROR_INIT;
 
 	for (;;) {
 		int64_t left_ns = t_end_ns - clock_now_ns();
-		struct lem_error ended;
-		int rc = left_ns > 0 ? step(l, left_ns, err) : -LEM_E_TIMEOUT;
+		int rc = left_ns > 0 ? step(l, left_ns, &last) : -LEM_E_TIMEOUT;
 
 		if (rc >= 0)
 			return 0;
-		if (life_server_stopped(l, "starting", &ended) < 0) {
-			*err = ended;
+		rc = life_server_stopped(l, "starting", err);
+		if (rc < 0)
+			return rc;
+		if (left_ns <= 0)
+			return fail_not_ready(l, &last, err);
+		if (is_final(l, last.code, t_start_ns)) {
+			*err = last;
 			return -(int)err->code;
 		}
-		if (left_ns <= 0)
-			return fail_not_ready(l, err);
-		if (is_final(l, err->code, t_start_ns))
-			return rc;
 		pause_a_moment(l);
 	}
 }

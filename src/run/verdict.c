@@ -225,7 +225,7 @@ static void judge_routing(const struct run_record *r, struct summary *s)
 
 static void judge_method(const struct run_record *r, struct summary *s)
 {
-	if (half_width(&s->output_tokens_per_s) > SPEED_WIDE)
+	if (half_width(&s->output_tokens_per_s) > SPEED_WIDE && !r->server.arrivals)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
 			    "the speed varied within the window: %.0f output tokens/s +-%.0f %%; "
 			    "is the machine shared?",

@@ -113,7 +113,7 @@ static void test_every_cut_is_seen(void **state)
 static bool sane(const struct run_record *r)
 {
 	for (size_t i = 0; i < r->n_requests; i++)
-		if (r->requests[i].first_stamp + (size_t)r->requests[i].output_tokens >
+		if (r->requests[i].first_stamp + (size_t)r->requests[i].n_stamps >
 		    r->n_token_stamps)
 			return false;
 	for (size_t i = 0; i < r->samples.n_series; i++)
