@@ -55,6 +55,7 @@ def options(argv):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     o = None
 
     def log_message(self, *args):
