@@ -1,5 +1,6 @@
 /*
- * http_body.h — the body of a request to an OpenAI-compatible server, in the engine's dialect. Pure.
+ * http_body.h — from a config and a prompt to the body of a request: openai.h's dialect, and what
+ * the config says beyond it (sampling, extra_body). Pure.
  *
  * Same config, same work: prompts of token ids are sent as ids (completions only), cut to
  * max_input_tokens; texts are sent whole. min_output_tokens = max_output_tokens forces the length:
@@ -9,6 +10,7 @@
 #ifndef LEM_LOAD_HTTP_BODY_H
 #define LEM_LOAD_HTTP_BODY_H
 
+#include "base/error.h"
 #include "base/str.h"
 #include "config/config.h"
 #include "load/prompts.h"
@@ -24,6 +26,7 @@ struct http_body_request {
 /* Tokens of the prompt that are sent; 0: not known, it is text. */
 size_t http_body_input_tokens(const struct experiment *e, const struct prompt *p);
 
-void http_body(const struct http_body_request *q, struct str *out);
+/* LEM_E_REFUSED: see openai_body. */
+int http_body(const struct http_body_request *q, struct str *out, struct lem_error *err);
 
 #endif

@@ -331,13 +331,6 @@ static void complete(struct http_loop *l, uint32_t i, bool reusable, int64_t t_n
 	http_loop_ended(l, job, HTTP_LOAD_OK, NULL, t_ns);
 }
 
-static uint64_t response_max(const struct http_loop *l, uint32_t job)
-{
-	uint64_t asked = (uint64_t)MAX(l->q->jobs[job].output_tokens, 1024);
-
-	return l->q->limits.max_response_bytes ?: (256 << 10) + asked * 4096;
-}
-
 /* Follows the framing of what was just received; true while the response goes on. */
 static bool follow(struct http_loop *l, uint32_t i, const char *in, size_t n, int64_t t_ns)
 {
@@ -358,7 +351,7 @@ static bool follow(struct http_loop *l, uint32_t i, const char *in, size_t n, in
 		complete(l, i, used == n, t_ns);
 	else if (c->parser.state == HTTP1_BAD)
 		http_conn_fail(l, i, HTTP_LOAD_BAD_HTTP, c->parser.bad, t_ns);
-	else if (j->n_bytes > response_max(l, c->job))
+	else if (j->n_bytes > http_response_max(l->q, c->job))
 		http_conn_fail(l, i, HTTP_LOAD_TOO_LONG, "the response is longer than any answer",
 			       t_ns);
 	else

@@ -97,6 +97,9 @@ struct http_loop {
 	char why[200];
 };
 
+/* http_load.c */
+uint64_t http_response_max(const struct http_load_request *q, size_t job);
+
 /* http_conn.c */
 /* A new connection, for a job or (HTTP_NONE) to have it ready. */
 void http_conn_dial(struct http_loop *l, uint32_t job, int64_t now);

@@ -30,6 +30,14 @@ const char *http_load_failure_name(enum http_load_failure f)
 	return (size_t)f < ARRAY_LEN(names) ? names[f] : "unknown";
 }
 
+uint64_t http_response_max(const struct http_load_request *q, size_t job)
+{
+	int32_t asked = q->jobs[job].output_tokens;
+	uint64_t tokens = asked > 0 ? (uint64_t)asked : 4096;
+
+	return q->limits.max_response_bytes ?: (256 << 10) + tokens * 4096;
+}
+
 static bool clean_line(const char *s)
 {
 	for (; *s; s++)
@@ -133,16 +141,15 @@ static uint32_t connections(const struct http_load_request *q, size_t fds)
 	return (uint32_t)MAX(MIN(most, fds > FDS_KEPT + 1 ? fds - FDS_KEPT : 1), (size_t)1);
 }
 
+/* Address space for the most that every response may be, so that a flood takes from nobody. */
 static uint64_t log_bytes(const struct http_load_request *q)
 {
 	uint64_t n = 1 << 20;
 
 	if (q->limits.max_total_bytes)
 		return q->limits.max_total_bytes;
-	for (size_t i = 0; i < q->n_jobs; i++)
-		n += (8 << 10) +
-		     (uint64_t)(q->jobs[i].output_tokens > 0 ? q->jobs[i].output_tokens : 4096) *
-			     1024;
+	for (size_t i = 0; i < q->n_jobs && n < RESERVE_MAX; i++)
+		n += http_response_max(q, i);
 	return MIN(n, RESERVE_MAX);
 }
 

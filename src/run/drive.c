@@ -28,17 +28,20 @@ static void settle_vocabulary(struct life *l)
 	life_draw_prompts(l, r->shape.n_vocab < 2 ? VOCABULARY_ASSUMED : r->shape.n_vocab);
 }
 
-static void make_bodies(struct life *l)
+static int make_bodies(struct life *l, struct lem_error *err)
 {
+	int rc = 0;
+
 	l->bodies = lem_calloc(l->prompts.n, sizeof(*l->bodies));
-	for (size_t i = 0; i < l->prompts.n; i++) {
+	for (size_t i = 0; i < l->prompts.n && rc >= 0; i++) {
 		const struct http_body_request q = {.exp = l->e,
 						    .prompt = &l->prompts.at[i],
 						    .model = l->server.model,
 						    .chat = l->server.chat};
 
-		http_body(&q, &l->bodies[i]);
+		rc = http_body(&q, &l->bodies[i], err);
 	}
+	return rc;
 }
 
 static bool wants_prefix_cache(const struct experiment *e)
@@ -53,12 +56,10 @@ static bool wants_prefix_cache(const struct experiment *e)
 
 int drive_prepare(struct life *l, struct lem_error *err)
 {
-	(void)err;
 	settle_vocabulary(l);
-	make_bodies(l);
 	l->rec->server.prefix_cache = wants_prefix_cache(l->e);
 	l->rec->server.arrivals = l->e->traffic.present;
-	return 0;
+	return make_bodies(l, err);
 }
 
 void drive_release(struct life *l)
@@ -206,9 +207,10 @@ int drive_one(struct life *l, int64_t left_ns, struct lem_error *err)
 					    .chat = l->server.chat,
 					    .max_output_tokens = tokens};
 	struct http_job job = {.stream = true, .output_tokens = l->forced_tokens ? (int32_t)tokens : 0};
-	int rc;
+	int rc = http_body(&b, &body, err);
 
-	http_body(&b, &body);
+	if (rc < 0)
+		return rc;
 	job.body = str_c(&body);
 	job.body_len = body.len;
 	q.jobs = &job;
@@ -319,16 +321,33 @@ static struct traffic_plan plan_of(const struct life *l)
 	return (struct traffic_plan){.n_prompts = l->prompts.n, .batch_ms = quickest};
 }
 
+/* complete: the window's whole length has passed. */
 static void set_window(struct life *l, const struct traffic_plan *t,
-		       const struct http_load_result *res)
+		       const struct http_load_result *res, bool complete)
 {
 	struct run_record *r = l->rec;
 
 	r->window_start_ns = res->t_start_ns + t->ramp_ns;
 	r->window_end_ns = res->t_end_ns;
-	if (t->duration_ns)
-		r->window_end_ns = MIN(res->t_end_ns, res->t_start_ns + t->duration_ns);
+	if (t->duration_ns && (complete || res->t_end_ns > res->t_start_ns + t->duration_ns))
+		r->window_end_ns = res->t_start_ns + t->duration_ns;
 	r->window_end_ns = MAX(r->window_end_ns, r->window_start_ns);
+}
+
+/* The window goes on after the last answer when nothing arrives for a while. */
+static int wait_for_end(struct life *l, const struct traffic_plan *t,
+			const struct http_load_result *res, struct lem_error *err)
+{
+	bool ran_dry = !t->at_ns && res->n_sent == res->n_jobs;
+
+	if (!t->duration_ns)
+		return 0;
+	if (ran_dry && res->t_end_ns < res->t_start_ns + t->duration_ns) {
+		run_record_note(l->rec, "the closed loop had no more requests after %zu",
+				res->n_jobs);
+		return 0;
+	}
+	return life_idle(l, res->t_start_ns + t->duration_ns, err);
 }
 
 static int arrivals(struct life *l, struct lem_error *err)
@@ -355,6 +374,8 @@ static int arrivals(struct life *l, struct lem_error *err)
 	d.end_ns = t.duration_ns;
 	life_phase(l, PHASE_MEASURE, t.duration_ns);
 	rc = call(&d, &q, &res, &have, err);
+	if (rc >= 0)
+		rc = wait_for_end(l, &t, &res, err);
 	if (have) {
 		const struct answers a = {.result = &res,
 					  .prompts = &l->prompts,
@@ -362,7 +383,7 @@ static int arrivals(struct life *l, struct lem_error *err)
 					  .uncounted_ns = t.ramp_ns,
 					  .counted_end_ns = t.duration_ns};
 
-		set_window(l, &t, &res);
+		set_window(l, &t, &res, clock_now_ns() >= res.t_start_ns + t.duration_ns);
 		keep(l, &res, &a);
 	}
 	traffic_release(&t);

@@ -239,7 +239,7 @@ WARM = ["--set", "warmup={requests: 1}"]  # one token probe, one batch of 8, the
 FAULTY = ["--after", 9]
 
 
-@pytest.mark.parametrize("fault, name", [("500", "5xx"), ("429", "429"), ("error-body", "error_body"), ("close-mid", "closed_early"),
+@pytest.mark.parametrize("fault, name", [("500", "http_5xx"), ("429", "http_429"), ("error-body", "error_body"), ("close-mid", "closed_early"),
                                          ("bad-json", "bad_body"), ("half-utf8", "bad_body"), ("redirect", "redirect"),
                                          ("error-in-stream", "error_body"), ("stall", "timeout")])
 def test_failures_are_counted_by_class(lem, tmp_path, fault, name):

@@ -96,8 +96,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.send(404, {"error": {"message": "no such path"}})
 
-    def chunk(self, data):
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+    def chunk(self, data, last=False):
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data) + (b"0\r\n\r\n" if last else b""))
         self.wfile.flush()
 
     def event(self, obj):
@@ -171,14 +171,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if continuous:
                 e["usage"] = self.usage(n_in, upto, fault)
             if fault == "bad-json" and k:
-                return self.chunk(b"data: {\"choices\": [\n\n")
+                return self.chunk(b"data: {\"choices\": [\n\n", last=True)
             if fault == "half-utf8" and k:
-                return self.chunk(b"data: {\"choices\": [{\"text\": \"\xe2\x82\"}]}\n\n")
+                return self.chunk(b"data: {\"choices\": [{\"text\": \"\xe2\x82\"}]}\n\n", last=True)
             if fault == "close-mid" and k:
                 self.close_connection = True
                 return self.connection.close()
             if fault == "error-in-stream" and k:
-                return self.event({"error": {"message": "as told"}})
+                return self.chunk(b'data: {"error": {"message": "as told"}}\n\n', last=True)
             self.event(e)
             time.sleep((3600 if fault == "stall" and k else self.o.token_ms / 1000))
         if so.get("include_usage") and self.o.dialect != "bare":
