@@ -44,8 +44,8 @@ struct engine_http {
 
 /* What model_name must become before launch(). */
 enum model_form {
-	MODEL_GGUF, /* weights_resolve() */
-	MODEL_HF,   /* weights_resolve_hf() */
+	MODEL_GGUF,   /* weights_resolve() */
+	MODEL_HF,     /* weights_resolve_hf() */
 	MODEL_SERVED, /* a name that a running server knows it by */
 };
 

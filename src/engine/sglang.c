@@ -50,8 +50,8 @@ static int sglang_launch(const struct engine_request *req, struct arena *a, stru
 	words_add(&d.argv, "-m");
 	words_add(&d.argv, "sglang.launch_server");
 	words_opt(&d.argv, "--model-path", "%s", engine_model(&d));
-	engine_listen(&d, PORT, req->exp->sglang.load_timeout_sec, req->exp->sglang.request_timeout_sec,
-		      &s);
+	engine_listen(&d, PORT, req->exp->sglang.load_timeout_sec,
+		      req->exp->sglang.request_timeout_sec, &s);
 	rc = options(&d);
 	if (rc >= 0)
 		rc = engine_finish(&d, IMAGE, &s);

@@ -250,8 +250,8 @@ static int tensorrt_launch(const struct engine_request *req, struct arena *a,
 	words_add(&d.argv, engine);
 	if (engine != model)
 		words_opt(&d.argv, "--tokenizer", "%s", model);
-	engine_listen(&d, PORT, req->exp->tensorrt.load_timeout_sec, req->exp->tensorrt.request_timeout_sec,
-		      &s);
+	engine_listen(&d, PORT, req->exp->tensorrt.load_timeout_sec,
+		      req->exp->tensorrt.request_timeout_sec, &s);
 	options(&d.argv, req->exp);
 	if ((rc = add_file(&d, &s)) < 0 ||
 	    (rc = engine_extra_args(&d, &req->exp->tensorrt.extra_runtime_args, '_', false)) < 0)

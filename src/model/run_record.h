@@ -37,18 +37,18 @@ struct request_record {
 	int64_t pass;           /* which repetition of the prompt list */
 	int64_t prompt_index;   /* in the prompt source */
 	int64_t t_scheduled_ns; /* when the load asked for it */
-	int64_t t_sent_ns;      /* when the engine began to work on it; over HTTP when it was sent */
-	int64_t t_first_ns;     /* first output token complete; over HTTP first chunk received */
-	int64_t t_last_ns;      /* last output token complete; over HTTP last chunk received */
-	int64_t input_tokens;   /* as the engine's tokenizer counts, after truncation */
+	int64_t t_sent_ns;    /* when the engine began to work on it; over HTTP when it was sent */
+	int64_t t_first_ns;   /* first output token complete; over HTTP first chunk received */
+	int64_t t_last_ns;    /* last output token complete; over HTTP last chunk received */
+	int64_t input_tokens; /* as the engine's tokenizer counts, after truncation */
 	int64_t output_tokens;
 	int64_t output_tokens_asked; /* 0: not forced */
-	size_t first_stamp; /* index into token_stamps_ns; n_stamps entries in order */
-	int64_t n_stamps;   /* of a worker one a token, over HTTP one a chunk: see stamp_tokens */
+	size_t first_stamp;          /* index into token_stamps_ns; n_stamps entries in order */
+	int64_t n_stamps; /* of a worker one a token, over HTTP one a chunk: see stamp_tokens */
 	int64_t cached_tokens; /* of the input, from a prefix cache; -1: not told */
 	bool truncated;
-	bool uncounted; /* sent to fill the engine (traffic.ramp_sec): no request of the window,
-			   though its tokens may fall into it */
+	bool uncounted;   /* sent to fill the engine (traffic.ramp_sec): no request of the window,
+			     though its tokens may fall into it */
 	char finish[16];  /* "length", "eos", "error", "" while running */
 	char failure[24]; /* why finish is "error", by class: "http-429", "reset"; "" none */
 	const char *text; /* NULL unless save_outputs */

@@ -51,11 +51,11 @@ struct summary {
 	/* Of a server driven over HTTP. A chunk may hold several tokens: itl gives each its share
 	 * of the gap before its chunk, itl_chunk is the gap itself. */
 	struct latency_stats itl_chunk;
-	struct latency_stats lag;        /* how late requests left lem */
-	struct quantity client_busy;     /* share of the window in which lem's client computed */
-	int64_t chunks, cached_tokens;   /* cached_tokens -1: the server does not tell */
-	int64_t lengths_differ;          /* requests with other than the tokens forced */
-	int64_t lengths_untold;          /* answered, but without token counts */
+	struct latency_stats lag;      /* how late requests left lem */
+	struct quantity client_busy;   /* share of the window in which lem's client computed */
+	int64_t chunks, cached_tokens; /* cached_tokens -1: the server does not tell */
+	int64_t lengths_differ;        /* requests with other than the tokens forced */
+	int64_t lengths_untold;        /* answered, but without token counts */
 	struct failure_count failures[SUMMARY_MAX_FAILURES];
 	size_t n_failures;
 	struct quantity gpu_j, gpu_above_idle_j, cpu_j, dram_j, cpu_estimated_j;

@@ -348,9 +348,11 @@ static void put_method(struct pen *p, const struct run_record *r, const struct s
 		pen_line(p, "lem itself", "%.2f %% of a core in the window",
 			 s->self_cpu_share.value * 100);
 	if (s->lag.n)
-		pen_line(p, "client", "requests left p50 %.3f ms, p99 %.3f ms late; it computed "
-				      "%.1f %% of the time",
-			 s->lag.p50, s->lag.p99, s->client_busy.known ? s->client_busy.value * 100 : NAN);
+		pen_line(p, "client",
+			 "requests left p50 %.3f ms, p99 %.3f ms late; it computed "
+			 "%.1f %% of the time",
+			 s->lag.p50, s->lag.p99,
+			 s->client_busy.known ? s->client_busy.value * 100 : NAN);
 	if (!isnan(s->meter_late_p99_ms))
 		pen_line(p, "meter", "p99 %.2f ms late", s->meter_late_p99_ms);
 	for (size_t i = 0; i < r->n_notes; i++)

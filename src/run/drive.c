@@ -158,8 +158,8 @@ static int call(struct drive *d, const struct http_load_request *q, struct http_
 
 static int fail_length(const struct life *l, int32_t got, int64_t asked, struct lem_error *err)
 {
-	(void)lem_fail(err, LEM_E_ENGINE,
-		       "the server gave %d tokens where %" PRId64 " were forced", got, asked);
+	(void)lem_fail(err, LEM_E_ENGINE, "the server gave %d tokens where %" PRId64 " were forced",
+		       got, asked);
 	(void)lem_error_why(err, "min_output_tokens = max_output_tokens is sent as ignore_eos and "
 				 "min_tokens, which this server does not honour");
 	return lem_error_fix(err, "%s",
@@ -206,7 +206,8 @@ int drive_one(struct life *l, int64_t left_ns, struct lem_error *err)
 					    .model = l->server.model,
 					    .chat = l->server.chat,
 					    .max_output_tokens = tokens};
-	struct http_job job = {.stream = true, .output_tokens = l->forced_tokens ? (int32_t)tokens : 0};
+	struct http_job job = {.stream = true,
+			       .output_tokens = l->forced_tokens ? (int32_t)tokens : 0};
 	int rc = http_body(&b, &body, err);
 
 	if (rc < 0)
@@ -273,8 +274,8 @@ static int one_pass(struct life *l, int64_t pass, struct lem_error *err)
 
 	q.jobs = jobs;
 	q.n_jobs = l->prompts.n;
-	q.plan = (struct http_load_plan){
-		.mode = l->e->streaming ? HTTP_LOAD_CLOSED : HTTP_LOAD_ALL, .in_flight = 1};
+	q.plan = (struct http_load_plan){.mode = l->e->streaming ? HTTP_LOAD_CLOSED : HTTP_LOAD_ALL,
+					 .in_flight = 1};
 	q.keep_text = l->e->save_outputs && pass == 0;
 	rc = call(&d, &q, &res, &have, err);
 	if (have) {

@@ -33,8 +33,8 @@ struct life {
 	bool rootless; /* of the container engine */
 	struct launch_spec spec;
 	struct session session;
-	struct server server; /* of an engine that speaks HTTP */
-	struct str *bodies;   /* a request of each prompt; NULL: not yet made */
+	struct server server;    /* of an engine that speaks HTTP */
+	struct str *bodies;      /* a request of each prompt; NULL: not yet made */
 	struct sampler *sampler; /* NULL: nothing is metered */
 	struct watch *watch;     /* NULL: no GPUs, or nobody can look */
 	bool energy_readable;    /* some measured joules can be had here: baselines make sense */

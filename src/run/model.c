@@ -96,8 +96,8 @@ void life_look_at_model(struct life *l)
 	if (weights_resolve_hf(&w, home && fs_is_dir(home) ? home : NULL, true, &m, NULL) < 0)
 		m = (struct weights_hf){0};
 	if (m.shape.n_layer) {
-		m.shape.weights = l->engine->model == MODEL_SERVED ? WEIGHTS_UNKNOWN
-								   : m.shape.weights;
+		m.shape.weights =
+			l->engine->model == MODEL_SERVED ? WEIGHTS_UNKNOWN : m.shape.weights;
 		r->shape = m.shape;
 	} else if (l->engine->model == MODEL_SERVED) {
 		r->shape = (struct model_shape){.has_tokenizer = true};

@@ -15,8 +15,8 @@ static int check_memory(const struct life *l, struct lem_error *err)
 	const struct model_shape *s = &l->rec->shape;
 	char need[24], have[24];
 
-	if (l->runner == &runner_external || l->rec->binding.n || s->size_bytes < l->host.memory_available_bytes ||
-	    !l->host.memory_available_bytes)
+	if (l->runner == &runner_external || l->rec->binding.n ||
+	    s->size_bytes < l->host.memory_available_bytes || !l->host.memory_available_bytes)
 		return 0;
 	lem_fail(err, LEM_E_REFUSED, "the weights need %s of memory, %s are available",
 		 num_format_bytes(s->size_bytes, need, sizeof(need)),
@@ -133,8 +133,7 @@ static const char *absolute(struct arena *a, const char *dir)
  */
 static int free_port(void)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET,
-				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	_cleanup_fd_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	socklen_t n = sizeof(a);
 

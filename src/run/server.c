@@ -330,8 +330,7 @@ static bool is_final(const struct life *l, enum lem_code code, int64_t t_start_n
 	if (l->server.pump)
 		return false; /* while it starts anything may happen, but not for ever */
 	return code == LEM_E_NOT_FOUND || code == LEM_E_REFUSED ||
-	       (code == LEM_E_IO &&
-		clock_now_ns() > t_start_ns + REFUSED_PATIENCE_S * NS_PER_S);
+	       (code == LEM_E_IO && clock_now_ns() > t_start_ns + REFUSED_PATIENCE_S * NS_PER_S);
 }
 
 /* Repeats one step until it succeeds, fails for good, or the deadline has come. */

@@ -14,9 +14,9 @@ struct server {
 	char host[256]; /* IPv6 without brackets */
 	int port;
 	bool tls, tls_verify;
-	char root[400];   /* "http://127.0.0.1:8000": before health, metrics and /v1 */
-	char path[256];   /* "/v1/completions" */
-	char models[256]; /* "/v1/models" */
+	char root[400];             /* "http://127.0.0.1:8000": before health, metrics and /v1 */
+	char path[256];             /* "/v1/completions" */
+	char models[256];           /* "/v1/models" */
 	const char *const *headers; /* a key, if there is one; never shown */
 	const char *model;          /* the name it knows the model by */
 	bool chat;

@@ -198,9 +198,9 @@ void streams_client(const struct run_record *r, struct summary *s)
 
 	for (size_t i = 0; i < r->n_requests && r->server.used; i++)
 		if (r->requests[i].t_sent_ns)
-			ms[n++] = (double)(r->requests[i].t_sent_ns -
-					   r->requests[i].t_scheduled_ns) /
-				  1e6;
+			ms[n++] =
+				(double)(r->requests[i].t_sent_ns - r->requests[i].t_scheduled_ns) /
+				1e6;
 	s->lag = stats_latency(ms, n,
 			       r->server.used ? "no request was sent"
 					      : "the engine was not driven over HTTP");

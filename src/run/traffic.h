@@ -14,8 +14,8 @@ struct traffic_plan {
 
 	/* made */
 	struct http_load_plan plan;
-	double *at_ns; /* malloc'ed, n entries; NULL: a closed loop */
-	size_t n;      /* requests; job i asks prompt i modulo n_prompts */
+	double *at_ns;                /* malloc'ed, n entries; NULL: a closed loop */
+	size_t n;                     /* requests; job i asks prompt i modulo n_prompts */
 	int64_t ramp_ns, duration_ns; /* of the window's edges after the start; 0: none */
 };
 

@@ -12,7 +12,7 @@
 #define SELF_SHARE_MAX     0.05
 #define SELF_SHARE_MAX_GPU 0.25
 /* The look at the window's end comes this late at most: who is first seen by it was there. */
-#define LOOK_LATE_NS    (200 * NS_PER_MS)
+#define LOOK_LATE_NS (200 * NS_PER_MS)
 /* Requests that failed, or had another length than was forced: more of them are another work. */
 #define FAULTY_SHARE 0.01
 /* How late requests of a schedule may leave: the bar of the client itself, and as much as can be

@@ -2,13 +2,12 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import ASAN, ROOT
 from openai_fake import PROGRAM, Fake
 from test_experiment import processes_of
 
@@ -22,6 +21,17 @@ warmup: {min_prompts: 3, window_size: 3, max_prompts: 3, cv_threshold: 0.9}
 baseline: {enabled: false}
 random_seed: 1
 """
+
+
+def fake_gpus(lem):
+    """Four GPUs that are not there; the fake driver is sanitized, so lem is too."""
+    for path in (ASAN / "lem", ASAN / "lem-gpuprobe"):
+        if not path.exists():
+            pytest.fail(f"{path} is not built: run make test")
+    lem.program = str(ASAN / "lem")
+    fakes = ASAN / "tests" / "fakes"
+    return {"LEM_NVML_LIBRARY": str(fakes / "libnvml_fake.so"), "LEM_CUDA_LIBRARY": str(fakes / "libcuda_fake.so"),
+            "LEM_FAKE_CUDA": "gpus=4;dev=*", "LEM_FAKE_NVML": "gpus=4"}
 
 
 def openai(port, extra="", scheme="http"):
@@ -92,7 +102,7 @@ def test_streaming_is_one_at_a_time(lem, tmp_path):
 
 
 def test_open_loop_follows_its_schedule(lem, tmp_path):
-    with Fake(tmp_path) as f:
+    with Fake(tmp_path, "--token-ms", 30) as f:
         r = lem.experiment("--set", "traffic={arrival: constant, rate: 40, duration_sec: 2, ramp_sec: 0.5}", text=openai(f.port))
     assert r["engine"]["mode"] == "server/open" and r["client"]["mode"] == "server"
     assert r["window"]["requests"] == r["window"]["requests_asked"] == 60  # 40/s from 0.5 s to 2 s
@@ -135,8 +145,7 @@ def test_recorded_arrivals(lem, tmp_path):
         bad.write_text("0\nsoon\n")
         done = lem("experiment", lem.config(openai(f.port)), "--set", "traffic={arrival: trace, trace: bad.txt}")
     assert r["window"]["requests"] == 4
-    t = [x["scheduled_ns"] for x in rows(lem)] if False else None
-    assert t is None and "bad.txt:2" in done.stderr and "seconds" in done.stderr
+    assert "bad.txt:2" in done.stderr and "seconds" in done.stderr
 
 
 def test_chat_takes_text(lem, tmp_path):
@@ -166,20 +175,12 @@ def test_metrics_are_kept_with_the_run(lem, tmp_path):
         assert lem.experiment(text=openai(f.port))["client"]["server_metrics"] is True
     with Fake(tmp_path, "--dialect", "plain") as f:
         assert lem.experiment(text=openai(f.port))["client"]["server_metrics"] is False
-    with sqlite3.connect(lem.folder / "results" / "lem.sqlite") as db:
-        sizes = [len(b) for (b,) in db.execute("SELECT record FROM runs")]
-    assert all(sizes)
 
 
 def test_gpus_of_this_host_are_metered_but_not_proved(lem, tmp_path):
-    nvml = os.path.join(os.environ.get("LEM_ASAN_BUILD", ROOT / "build-asan"), "tests/fakes/libnvml_fake.so")
-    bench = os.path.join(os.environ.get("LEM_BUILD", ROOT / "build"), "bench/libnvml_fake_bench.so")
-    lib = bench if os.path.exists(bench) else nvml
-    if not os.path.exists(lib):
-        pytest.skip("needs the fake NVML of a test build")
     with Fake(tmp_path) as f:
-        done = lem("experiment", lem.config(openai(f.port) + "gpus: [0]\n"), "--json", env={"LEM_NVML_LIBRARY": lib})
-    assert done.returncode == 0, done.stderr
+        done = lem("experiment", lem.config(openai(f.port) + "gpus: [0]\n"), "--json", env=fake_gpus(lem))
+    assert done.returncode == 0, done.stdout + done.stderr
     r = json.loads(done.stdout)
     assert r["routing"]["path"] == "external" and r["routing"]["proved"] is False
     assert r["verdict"]["level"] == "suspect" and "did not start the server" in reasons(r)
@@ -228,8 +229,8 @@ def test_another_model(lem, tmp_path):
 
 def test_lengths_that_are_not_honoured_are_found_before_the_window(lem, tmp_path):
     with Fake(tmp_path, "--dialect", "bare") as f:
-        done = lem("experiment", lem.config(openai(f.port)))
-    assert done.returncode == 1 or "told no token counts" in done.stderr + done.stdout
+        done = lem("experiment", lem.config(openai(f.port)), "--json", check=4)
+    assert "told no token counts for 8 requests" in reasons(json.loads(done.stdout))
     with Fake(tmp_path, "--fault", "short") as f:
         done = lem("experiment", lem.config(openai(f.port)), check=1)
     assert "gave 11 tokens where 12 were forced" in done.stderr and "extra_body" in done.stderr
@@ -372,13 +373,15 @@ def test_program_that_is_not_there(lem):
 @pytest.mark.parametrize("name", ["sglang", "tensorrt"])
 def test_dialects(lem, name):
     env, text = engine(lem, name)
-    if name == "tensorrt":
-        text = text.replace("gpus: []", "gpus: [0]")
-    done = lem("experiment", lem.config(text), "--json", env={**env, "FAKE_DIALECT": "vllm" if name == "sglang" else "plain"})
-    if done.returncode == 2 and ("R10" in done.stderr or "NVML" in done.stderr or "R14" in done.stderr):
-        pytest.skip(f"{name} needs a GPU: {done.stderr.splitlines()[0][:80]}")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["tokens"]["output"] == 96
+    env.update(fake_gpus(lem))
+    done = lem("experiment", lem.config(text.replace("gpus: []", "gpus: [2]")), "--json",
+               env={**env, "FAKE_DIALECT": "vllm" if name == "sglang" else "plain"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    r = json.loads(done.stdout)
+    assert r["tokens"] == {"input": 256, "output": 96} and r["engine"]["name"] == name
+    assert r["routing"]["proved"] is True and r["routing"]["path"] == "process" and r["gpus"][0]["index"] == 2
+    assert r["latency"]["itl_ms"]["n"] == 8 * 11, "one token a chunk"
+    assert processes_of(lem.folder) == []
 
 
 def test_workers_are_not_driven_by_traffic(lem):

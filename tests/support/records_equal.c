@@ -172,8 +172,7 @@ static bool same_server(const struct server_record *a, const struct server_recor
 	return a->used == b->used && str_eq(a->url, b->url) &&
 	       str_eq(a->metrics_before, b->metrics_before) &&
 	       str_eq(a->metrics_after, b->metrics_after) && a->arrivals == b->arrivals &&
-	       a->prefix_cache == b->prefix_cache &&
-	       a->client_cpu_ns == b->client_cpu_ns &&
+	       a->prefix_cache == b->prefix_cache && a->client_cpu_ns == b->client_cpu_ns &&
 	       same(&a->client_per_s, &b->client_per_s, sizeof(double));
 }
 
@@ -199,9 +198,8 @@ bool records_equal(const struct run_record *a, const struct run_record *b, const
 		{"binding", same_binding(&a->binding, &b->binding)},
 		{"phases", same_phases(a, b)},
 		{"warmup", same_warmup(&a->warmup, &b->warmup)},
-		{"requests",
-		 same_requests(a, b) && a->n_requests_asked == b->n_requests_asked &&
-			 same_stamps(a, b)},
+		{"requests", same_requests(a, b) && a->n_requests_asked == b->n_requests_asked &&
+				     same_stamps(a, b)},
 		{"server", same_server(&a->server, &b->server)},
 		{"steps", same_steps(a, b)},
 		{"samples", same_samples(&a->samples, &b->samples)},
