@@ -204,6 +204,28 @@ static void last_lines(const struct str *log, char *buf, size_t size)
 	lem_strlcpy(buf, str_c(log) + from, size);
 }
 
+static bool is_error(const char *line, size_t n)
+{
+	return memmem(line, n, "Error: ", 7) || memmem(line, n, "error: ", 7);
+}
+
+/* From the last line that names an error on, because what follows a Python exception may be long;
+ * else the last lines. */
+static void last_words(const struct str *log, char *buf, size_t size)
+{
+	const char *line = str_c(log), *found = NULL, *next;
+
+	for (; *line; line = *next ? next + 1 : next) {
+		next = line + strcspn(line, "\n");
+		if (is_error(line, (size_t)(next - line)))
+			found = line;
+	}
+	if (found)
+		lem_strlcpy(buf, found, size);
+	else
+		last_lines(log, buf, size);
+}
+
 static int fail_ended(struct life *l, const char *doing, struct lem_error *err)
 {
 	_cleanup_str_ struct str log = STR_INIT;
@@ -214,7 +236,7 @@ static int fail_ended(struct life *l, const char *doing, struct lem_error *err)
 	(void)nanosleep(&moment, NULL); /* its last words may still be in the pipe */
 	(void)l->runner->describe_end(&l->session.running, how, sizeof(how));
 	pump_log(l->server.pump, &log);
-	last_lines(&log, tail, sizeof(tail));
+	last_words(&log, tail, sizeof(tail));
 	(void)lem_fail(err, LEM_E_ENGINE, "the engine ended while %s: %s", doing, how);
 	return lem_error_why(err, "%s%s", tail[0] ? "its last words: " : "it left no message",
 			     tail);
@@ -308,7 +330,7 @@ static int fail_not_ready(struct life *l, const struct lem_error *last, struct l
 
 	if (l->server.pump)
 		pump_log(l->server.pump, &log);
-	last_lines(&log, tail, sizeof(tail));
+	last_words(&log, tail, sizeof(tail));
 	(void)lem_fail(err, LEM_E_TIMEOUT, "the server at %.100s was not ready within %s",
 		       l->server.root,
 		       num_format_duration(l->spec.load_timeout_ns, buf, sizeof(buf)));
