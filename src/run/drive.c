@@ -1,6 +1,7 @@
 #include "run/drive.h"
 
 #include <math.h>
+#include <poll.h>
 
 #include "base/clock.h"
 #include "load/http_body.h"
@@ -10,7 +11,7 @@
 #include "run/traffic.h"
 
 /* Ids below this are in every vocabulary worth the name. */
-enum { VOCABULARY_ASSUMED = 1024, READY_TOKENS = 16, DRAIN_SLACK_S = 5 };
+enum { VOCABULARY_ASSUMED = 1024, READY_TOKENS = 16, DRAIN_SLACK_S = 5, DEATH_PATIENCE_MS = 2000 };
 
 /* ---- prompts as requests ---- */
 
@@ -134,6 +135,21 @@ static struct http_job *jobs_of(const struct life *l, size_t n, const double *at
 	return jobs;
 }
 
+static bool lost_connections(const struct http_load_result *res)
+{
+	return res->by_failure[HTTP_LOAD_RESET] || res->by_failure[HTTP_LOAD_CLOSED_EARLY] ||
+	       res->by_failure[HTTP_LOAD_CONNECT];
+}
+
+/* Its connections may end before its end is told, most of all that of a container. */
+static void wait_for_death(const struct life *l)
+{
+	struct pollfd p = {.fd = l->server.stop_fd, .events = POLLIN};
+
+	if (l->server.pump)
+		(void)poll(&p, 1, DEATH_PATIENCE_MS);
+}
+
 /* Calls; the result is there also when the server ended or somebody interrupted. */
 static int call(struct drive *d, const struct http_load_request *q, struct http_load_result *ret,
 		bool *ret_have, struct lem_error *err)
@@ -145,6 +161,8 @@ static int call(struct drive *d, const struct http_load_request *q, struct http_
 	if (rc < 0)
 		return lem_error_context(err, "%s", d->doing);
 	*ret_have = true;
+	if (lost_connections(ret))
+		wait_for_death(d->l);
 	rc = life_server_stopped(d->l, d->doing, err);
 	if (rc < 0 || ret->n_ok || !ret->n_sent)
 		return rc;

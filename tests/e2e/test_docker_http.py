@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 from conftest import BUILD, ROOT
-from docker_lab import N_GPUS
+from docker_lab import LIB, N_GPUS
 from test_docker_runs import NVML, nodes, plain_shell, uuid  # noqa: F401  (a fixture)
 
 TEXT = """
@@ -14,9 +14,9 @@ model_name: synthetic:llama-15m
 backend: vllm
 runner: docker
 gpus: [2]
-docker: {image: 'lem-test:shell', pull: never, network: host, volumes: ['/usr:/usr:ro', '%(root)s:/fake:ro', '%(out)s:/out:rw']}
-vllm: {python: %(python)s, load_timeout_sec: 40, request_timeout_sec: 10}
-env: {PYTHONPATH: /fake, PYTHONUNBUFFERED: 1}
+docker: {image: 'lem-test:shell', pull: never, network: host, volumes: ['/usr:/host:ro', '%(root)s:/fake:ro', '%(out)s:/out:rw']}
+vllm: {python: %(python)s, gpu_memory_utilization: 0.5, load_timeout_sec: 40, request_timeout_sec: 10}
+env: {PYTHONPATH: /fake, PYTHONHOME: /host, LD_LIBRARY_PATH: '%(lib)s', PYTHONUNBUFFERED: 1}
 max_input_tokens: 32
 max_output_tokens: 12
 min_output_tokens: 12
@@ -50,7 +50,7 @@ def run(lem, docker):
         (folder / "__init__.py").write_text("")
     (package / "api_server.py").write_text(MODULE)
     (fake / "openai_server.py").write_text((ROOT / "tests" / "fakes" / "openai_server.py").read_text())
-    text = TEXT % {"root": fake, "out": out, "python": python}
+    text = TEXT % {"root": fake, "out": out, "python": "/host/bin/python3", "lib": LIB.replace("/usr", "/host")}
 
     def start(check, *args, extra_env="", gone=True):
         env = {"DOCKER_HOST": docker.host, "LEM_NVML_LIBRARY": str(NVML), "LEM_FAKE_NVML": f"gpus={N_GPUS}", "LEM_CDI_DIRS": str(docker.spec.parent)}
