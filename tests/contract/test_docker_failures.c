@@ -467,6 +467,29 @@ static void test_once_fails(void **state)
 	nothing_left(F(state));
 }
 
+static void be_slow(void *arg, const char *what, uint64_t done, uint64_t total)
+{
+	(void)arg, (void)what, (void)done, (void)total;
+	clock_sleep_until_ns(clock_now_ns() + 400 * NS_PER_MS);
+}
+
+/* Its time begins when it runs: an image may take long to come. */
+static void test_once_after_a_pull(void **state)
+{
+	const struct runner_context slow = {.cancel_fd = -1, .progress = be_slow};
+	struct launch_spec s = case_server();
+	struct once o = {.status = -77};
+
+	fake_set_image(F(state), NULL, FAKE_IMAGE);
+	fake_set_program(F(state), (struct fake_program){SAYS});
+	assert_int_equal(ops.run_once(&s, LIST("/lem/probe"), NULL, 700 * NS_PER_MS, &slow, &o.out,
+				      &o.log, &o.status, &o.err),
+			 0);
+	assert_string_equal(str_c(&o.out), "{}\n");
+	once_release(&o);
+	nothing_left(F(state));
+}
+
 /* The daemon dies: not "exit status 0". */
 static void test_once_lost(void **state)
 {
@@ -507,6 +530,7 @@ int main(void)
 		CASE(test_folders),
 		CASE(test_once),
 		CASE(test_once_fails),
+		CASE(test_once_after_a_pull),
 		CASE(test_once_lost),
 	};
 
