@@ -34,9 +34,10 @@ static int start_meters(struct life *l, struct lem_error *err)
 	size_t n = 0;
 	int rc = meter_probe(&q, &status, &n, err);
 
-	for (size_t i = 0; i < n && rc >= 0; i++)
+	for (size_t i = 0; i < n && rc >= 0; i++) /* of psys no figure is made */
 		l->energy_readable |= status[i].usable && !str_eq(status[i].meter, "self") &&
-				      !str_eq(status[i].meter, "estimate");
+				      !str_eq(status[i].meter, "estimate") &&
+				      !str_eq(status[i].device, "psys");
 	return rc < 0 ? rc : sampler_start(&q, &l->sampler, err);
 }
 
