@@ -74,13 +74,13 @@ static int parse(int argc, char **argv, struct invocation *in)
 						{0}};
 	int c, rc = CLI_OK;
 
-	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		switch (c) {
 		case 'j': in->json = true; break;
 		case 'l': in->list = true; break;
 		case 'm': in->markdown = true; break;
 		case 'h': fputs(usage, stdout); return -1;
-		default: return CLI_REFUSED;
+		default: return cli_bad_option("doctor", c, argv);
 		}
 	}
 	for (int i = optind; i < argc && rc == CLI_OK; i++)

@@ -236,9 +236,10 @@ static int finish(struct life *l, int rc, struct lem_error *err)
 
 	life_phase(l, PHASE_STOP, 0);
 	rc = end_watch(l, rc, err);
-	if (rc < 0)
+	if (rc < 0) {
 		life_blame(l, err);
-
+		life_recall(l, err);
+	}
 	session_stop(&l->session, rc < 0);
 	if (l->sampler)
 		sampler_stop(l->sampler, &r->samples);
@@ -255,6 +256,13 @@ static int finish(struct life *l, int rc, struct lem_error *err)
 	return rc;
 }
 
+/* What preflight found doubtful is told before anything is started, not only in the report. */
+static void tell_doubts(const struct life *l)
+{
+	for (size_t i = 0; i < l->rec->n_notes && l->req->warn; i++)
+		l->req->warn(l->req->warn_arg, l->rec->notes[i]);
+}
+
 int run_experiment(const struct run_request *req, struct run_record *rec, struct lem_error *err)
 {
 	struct life l = {.req = req, .e = req->exp, .rec = rec};
@@ -267,6 +275,7 @@ int run_experiment(const struct run_request *req, struct run_record *rec, struct
 	l.phase = PHASE_PREFLIGHT;
 	l.detail = "";
 	rc = life_preflight(&l, err);
+	tell_doubts(&l);
 	if (rc >= 0) {
 		describe(&l);
 		rc = live(&l, err);

@@ -179,6 +179,8 @@ def neighbour():
 def test_a_foreigner_in_the_window_contaminates(gpus):
     with neighbour() as pid:
         r, err = run(gpus, 4, nvml=f";procs=1:{pid}:1g", worker=SLOW)
+    told = f"lem: warning: R27: pid {pid} (sleep, user "
+    assert told in err and err.index(told) < err.index("lem: loading")  # before the run, not only after it
     assert r["verdict"]["level"] == "invalid"
     assert f"contaminated: pid {pid} (sleep, user " in reasons(r) and "used GPU 1 during the window" in reasons(r)
     assert [f["pid"] for f in r["routing"]["foreigners"]] == [pid]

@@ -110,6 +110,31 @@ static void test_proved(void **state)
 	assert_true(str_starts(script.argv0, s->folder));
 }
 
+/* What was doubtful about the way the GPUs go in belongs to the story when the start fails. */
+static void test_warned_before_a_failed_start(void **state)
+{
+	static const char *const warnings[] = {
+		"R40: the GPUs differ", "R21: the CDI specifications do not name GPU 5", NULL};
+	struct stage *s = *state;
+	struct lem_error err = LEM_ERROR_INIT;
+
+	s->record.binding.warnings = warnings;
+	(void)lem_fail(&err, LEM_E_ROUTING, "R20: no way to pass GPUs");
+	(void)lem_error_why(&err, "could not select device driver");
+	life_recall(&s->life, &err);
+	assert_string_equal(err.what, "R20: no way to pass GPUs");
+	assert_string_equal(err.why, "warned before: R21: the CDI specifications do not name GPU "
+				     "5; could not select device driver");
+	s->record.engine_version = "1"; /* it came up: the way in was no trouble */
+	(void)lem_fail(&err, LEM_E_ENGINE, "out of memory");
+	life_recall(&s->life, &err);
+	assert_string_equal(err.why, "");
+	s->record.engine_version = NULL;
+	(void)lem_fail(&err, LEM_E_INTERRUPTED, "interrupted");
+	life_recall(&s->life, &err);
+	assert_string_equal(err.why, "");
+}
+
 static void test_in_a_container_the_probe_is_bound(void **state)
 {
 	struct stage *s = *state;
@@ -328,6 +353,7 @@ int main(void)
 		STAGE_TEST(test_cpu_needs_no_proof),
 		STAGE_TEST(test_what_the_engine_names),
 		STAGE_TEST(test_blame),
+		STAGE_TEST(test_warned_before_a_failed_start),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
