@@ -234,13 +234,13 @@ static void test_pull_fails(void **state)
 			rows[i].line);
 
 		fake_on(F(state), "POST /images/create", 1, REPLY(200, body));
-		fails_to_start(F(state), &s, LEM_E_ENGINE, rows[i].what, rows[i].fix);
+		fails_to_start(F(state), &s, LEM_E_IO, rows[i].what, rows[i].fix);
 	}
 	s.pull = "never";
 	fails_to_start(F(state), &s, LEM_E_REFUSED, "not on this host", "docker pull");
 	fake_set_image(F(state), NULL, NULL); /* pulled, they say */
 	s.pull = "missing";
-	fails_to_start(F(state), &s, LEM_E_ENGINE, "was pulled, but is not there", "");
+	fails_to_start(F(state), &s, LEM_E_IO, "was pulled, but is not there", "");
 	assert_int_equal(fake_count(F(state), "POST /containers/create"), 0);
 }
 
