@@ -233,6 +233,7 @@ static void describe(struct life *l)
 static int finish(struct life *l, int rc, struct lem_error *err)
 {
 	struct run_record *r = l->rec;
+	char *log;
 
 	life_phase(l, PHASE_STOP, 0);
 	rc = end_watch(l, rc, err);
@@ -244,7 +245,9 @@ static int finish(struct life *l, int rc, struct lem_error *err)
 	if (l->sampler)
 		sampler_stop(l->sampler, &r->samples);
 	life_end_phase(l);
-	r->log_tail = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
+	log = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
+	life_scrub(l, rc < 0 ? err : NULL, log);
+	r->log_tail = log;
 	r->status = rc >= 0                          ? RUN_COMPLETED
 		    : err->code == LEM_E_INTERRUPTED ? RUN_INTERRUPTED
 						     : RUN_FAILED;
