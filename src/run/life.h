@@ -54,6 +54,7 @@ void life_phase(struct life *l, enum run_phase p,
 		int64_t expected_ns); /* closes the phase before */
 void life_end_phase(struct life *l);
 void life_report(struct life *l); /* calls the progress hook */
+bool life_is_cancelled(const struct life *l);
 /* Sleeps until then with progress; LEM_E_INTERRUPTED when cancelled. */
 int life_idle(struct life *l, int64_t until_ns, struct lem_error *err);
 
