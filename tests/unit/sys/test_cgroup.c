@@ -78,14 +78,6 @@ static bool have_cgroup2(void)
 	return answer;
 }
 
-static void need_cgroup2(void)
-{
-	if (!have_cgroup2()) {
-		print_message("skipped: no cgroup v2 can be written to here\n");
-		skip();
-	}
-}
-
 static bool is_member(const struct cgroup *c, pid_t pid)
 {
 	_cleanup_free_ char *path = lem_asprintf("/proc/%d/cgroup", (int)pid);
@@ -126,7 +118,6 @@ static void test_a_tree_is_one_group_and_ends_whole(void **state)
 	pid_t daemon;
 
 	(void)state;
-	need_cgroup2();
 	assert_int_equal(proc_spawn(&spec, &p, &err), 0);
 	assert_string_not_equal(p.cgroup.folder, "");
 	c = p.cgroup;
@@ -147,7 +138,6 @@ static void test_a_member_that_is_no_child_ends_too(void **state)
 	pid_t pid;
 
 	(void)state;
-	need_cgroup2();
 	assert_int_equal(cgroup_make(&c, NULL), 0);
 	assert_int_equal(pipe(fds), 0);
 	pid = fork();
@@ -182,7 +172,6 @@ static void test_what_a_dead_lem_left_is_swept(void **state)
 	if (gone == 0)
 		_exit(0);
 	waitpid(gone, NULL, 0);
-	need_cgroup2();
 	assert_int_equal(cgroup_make(&c, NULL), 0);
 	old = lem_asprintf("%.*s/lem-%d-1", (int)(strrchr(c.folder, '/') - c.folder), c.folder,
 			   (int)gone);
@@ -202,7 +191,6 @@ static void test_a_failed_start_leaves_no_group(void **state)
 	struct cgroup before, after;
 
 	(void)state;
-	need_cgroup2();
 	assert_int_equal(cgroup_make(&before, NULL), 0);
 	assert_true(proc_spawn(&spec, &p, NULL) < 0);
 	assert_int_equal(cgroup_make(&after, NULL), 0);
@@ -218,7 +206,11 @@ static void test_a_failed_start_leaves_no_group(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
+	const struct CMUnitTest pure[] = {
+		cmocka_unit_test(test_parse_mount),
+		cmocka_unit_test(test_parse_own),
+	};
+	const struct CMUnitTest real[] = {
 		cmocka_unit_test(test_parse_mount),
 		cmocka_unit_test(test_parse_own),
 		cmocka_unit_test(test_a_tree_is_one_group_and_ends_whole),
@@ -227,5 +219,9 @@ int main(void)
 		cmocka_unit_test(test_a_failed_start_leaves_no_group),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	/* cmocka's skip() is a failure to meson ("not ok … # SKIP"): what cannot run is left out */
+	if (have_cgroup2())
+		return cmocka_run_group_tests(real, NULL, NULL);
+	printf("# not run: 4 tests with a real group, no cgroup v2 can be written to here\n");
+	return cmocka_run_group_tests(pure, NULL, NULL);
 }
