@@ -41,7 +41,8 @@ static void check_socket(const struct doctor_facts *f, struct doctor_result *r)
 		if (strstr(e->error.what, "nobody listens"))
 			break;
 		doctor_say(r, DOCTOR_NOT_APPLICABLE,
-			   "none found; experiments run as processes on this host");
+			   "none found; engines can only be started as processes of this host "
+			   "(runner: process)");
 		doctor_fix(r, "%s", e->error.fix);
 		return;
 	case ANSWER_TIMED_OUT:

@@ -70,10 +70,10 @@ static int docker_run_once(const struct launch_spec *spec, const char *const *ar
 			   int *ret_status, struct lem_error *err)
 {
 	const struct docker_run_options o = {.argv = argv, .binds = binds, .suffix = "-once"};
-	int64_t t_end_ns = clock_now_ns() + timeout_ns;
 	struct proc p = PROC_INIT;
 	struct docker_run *r = NULL;
 	int rc = docker_run_start(spec, &o, c, &p, &r, err);
+	int64_t t_end_ns = clock_now_ns() + timeout_ns; /* a pull takes what it takes */
 
 	if (rc < 0)
 		return rc;

@@ -16,6 +16,9 @@ extern char **environ;
 
 /* Children that are running and have an owner: what kill_orphans must leave alone. */
 enum { LIVE_MAX = 256 };
+
+/* Tearing down many GPUs and the host memory pinned for them takes seconds, not half a minute. */
+#define KILLED_PATIENCE_NS (30 * NS_PER_S)
 static pid_t live[LIVE_MAX];
 
 static void live_replace(pid_t from, pid_t to)
@@ -265,8 +268,18 @@ static pid_t parent_of(const char *pid)
 	return sscanf(p + 1, " %*c %d", &ppid) == 1 ? ppid : -1;
 }
 
+/* Reaps one that was killed; false when it has not gone by then. */
+static bool reap_until(pid_t pid, int64_t t_ns)
+{
+	pid_t r;
+
+	while ((r = waitpid(pid, NULL, WNOHANG)) == 0 && clock_now_ns() < t_ns)
+		clock_sleep_until_ns(clock_now_ns() + NS_PER_MS);
+	return r == pid;
+}
+
 /* Kills what was handed to us as subreaper, and its descendants as they surface. */
-static void kill_orphans(pid_t session)
+static void kill_orphans(pid_t session, int64_t t_end_ns)
 {
 	for (int round = 0; round < 50; round++) {
 		DIR *d = opendir("/proc");
@@ -281,7 +294,7 @@ static void kill_orphans(pid_t session)
 			if (getsid((pid_t)pid) == getsid(0) || is_live((pid_t)pid))
 				continue; /* not started by proc_spawn, or somebody else's child */
 			kill((pid_t)pid, SIGKILL);
-			any |= waitpid((pid_t)pid, NULL, 0) == (pid_t)pid;
+			any |= reap_until((pid_t)pid, t_end_ns);
 		}
 		if (d)
 			closedir(d);
@@ -301,9 +314,10 @@ static void close_fds(struct proc *p)
 
 void proc_stop(struct proc *p, int64_t grace_ns, int hurry_fd)
 {
+	int64_t patience_ns = p->killed_patience_ns ? p->killed_patience_ns : KILLED_PATIENCE_NS;
 	pid_t session = p->pid;
 
-	if (session <= 0)
+	if (session <= 0 || p->stuck)
 		return;
 	if (p->in >= 0)
 		close(steal_fd(&p->in));
@@ -315,13 +329,11 @@ void proc_stop(struct proc *p, int64_t grace_ns, int hurry_fd)
 	kill(-session, SIGKILL);
 	if (!try_reap(p)) {
 		kill(session, SIGKILL);
-		while (waitpid(session, &p->status, 0) < 0 && errno == EINTR)
-			;
-		p->reaped = true;
-		live_replace(session, 0);
+		wait_until(p, clock_now_ns() + patience_ns, -1);
+		p->stuck = !try_reap(p); /* stays among the live: nobody waits for it again */
 	}
 	cgroup_destroy(&p->cgroup);
-	kill_orphans(session);
+	kill_orphans(session, clock_now_ns() + patience_ns);
 	close_fds(p);
 }
 
@@ -335,7 +347,9 @@ void proc_release(struct proc *p)
 
 char *proc_describe_end(const struct proc *p, char *buf, size_t size)
 {
-	if (!p->reaped)
+	if (p->stuck)
+		snprintf(buf, size, "killed, but stuck in the kernel (dmesg may say why)");
+	else if (!p->reaped)
 		snprintf(buf, size, "still running");
 	else if (WIFSIGNALED(p->status))
 		snprintf(buf, size, "killed by signal %d (%s)", WTERMSIG(p->status),
