@@ -33,6 +33,9 @@ static int docker_facts(const struct runner_context *c, struct arena *a,
 		.asked = true,
 		.rootless = i.rootless,
 		.podman = i.podman,
+		.drops_requests = !docker_drops_requests(&i) ? NULL
+				  : i.server_version         ? i.server_version
+							     : "of unknown version",
 		.nvidia_runtime = names(i.runtimes, "nvidia"),
 		/* Podman reads specifications always and tells no folders */
 		.cdi_on = i.podman || i.cdi_spec_dirs[0],

@@ -110,7 +110,7 @@ static int pipes_open(struct pipes *p, struct lem_error *err)
 
 /* Only async-signal-safe calls from here to exec. */
 static void child(const struct proc_spec *spec, const struct pipes *p, const char *const *env,
-		  pid_t lem)
+		  pid_t lem, int cgroup_fd)
 {
 	sigset_t none;
 
@@ -122,6 +122,8 @@ static void child(const struct proc_spec *spec, const struct pipes *p, const cha
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	if (getppid() != lem)
 		_exit(127);
+	if (cgroup_fd >= 0)
+		(void)!write(cgroup_fd, "0", 1); /* before exec: what it starts is born in it */
 	if (dup2(p->in[0], 0) >= 0 && dup2(p->out[1], 1) >= 0 && dup2(p->err[1], 2) >= 0 &&
 	    (!spec->cwd || chdir(spec->cwd) == 0))
 		execvpe(spec->argv[0], (char *const *)(uintptr_t)spec->argv,
@@ -154,6 +156,24 @@ static void take_ends(struct pipes *p, struct proc *ret)
 	fcntl(ret->err, F_SETFL, O_NONBLOCK);
 }
 
+/* Where none can be made the session and lem's being a subreaper have to do. */
+static int open_cgroup(const struct proc_spec *spec, struct cgroup *ret)
+{
+	if (!spec->own_cgroup || cgroup_make(ret, NULL) < 0)
+		return -1;
+	return cgroup_open_procs(ret);
+}
+
+static int fail_start(struct proc *p, struct pipes *pipes, int errnum, const struct proc_spec *spec,
+		      struct lem_error *err)
+{
+	pipes_close(pipes);
+	if (p->pid > 0)
+		waitpid(p->pid, NULL, 0);
+	cgroup_destroy(&p->cgroup);
+	return lem_fail_errno(err, errnum, "cannot start %s", spec->argv[0]);
+}
+
 int proc_spawn(const struct proc_spec *spec, struct proc *ret, struct lem_error *err)
 {
 	struct pipes p;
@@ -165,22 +185,17 @@ int proc_spawn(const struct proc_spec *spec, struct proc *ret, struct lem_error 
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	if (pipes_open(&p, err) < 0)
 		return -LEM_E_IO;
+	_cleanup_fd_ int cgroup_fd = open_cgroup(spec, &started.cgroup);
+
 	started.pid = fork();
 	if (started.pid == 0)
-		child(spec, &p, env, lem);
-	if (started.pid < 0) {
-		int saved = errno;
-
-		pipes_close(&p);
-		return lem_fail_errno(err, saved, "cannot start %s", spec->argv[0]);
-	}
+		child(spec, &p, env, lem, cgroup_fd);
+	if (started.pid < 0)
+		return fail_start(&started, &p, errno, spec, err);
 	close(steal_fd(&p.exec[1]));
 	e = exec_errno(p.exec[0]);
-	if (e) {
-		pipes_close(&p);
-		waitpid(started.pid, NULL, 0);
-		return lem_fail_errno(err, e, "cannot start %s", spec->argv[0]);
-	}
+	if (e)
+		return fail_start(&started, &p, e, spec, err);
 	take_ends(&p, &started);
 	pipes_close(&p);
 	started.pidfd = pidfd_open_(started.pid);
@@ -317,6 +332,7 @@ void proc_stop(struct proc *p, int64_t grace_ns, int hurry_fd)
 		wait_until(p, clock_now_ns() + patience_ns, -1);
 		p->stuck = !try_reap(p); /* stays among the live: nobody waits for it again */
 	}
+	cgroup_destroy(&p->cgroup);
 	kill_orphans(session, clock_now_ns() + patience_ns);
 	close_fds(p);
 }
@@ -325,6 +341,7 @@ void proc_release(struct proc *p)
 {
 	if (p->pid > 0 && !p->reaped)
 		proc_stop(p, 0, -1);
+	cgroup_destroy(&p->cgroup);
 	close_fds(p);
 }
 
