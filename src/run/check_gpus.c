@@ -178,7 +178,7 @@ int life_check_gpus(struct life *l, struct lem_error *err)
 	struct scene s = {0};
 	int rc = 0;
 
-	if (!b->n || nvml_open(&nvml, NULL) < 0)
+	if (!b->n || l->runner == &runner_external || nvml_open(&nvml, NULL) < 0)
 		return 0;
 	at = lem_calloc(PROCESSES_MAX, sizeof(*at));
 	s = (struct scene){.nvml = nvml, .at = at};

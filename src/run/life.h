@@ -11,6 +11,7 @@
 #include "meter/meter.h"
 #include "run/assemble.h"
 #include "run/run.h"
+#include "run/server.h"
 #include "run/session.h"
 #include "run/watch.h"
 #include "sys/host.h"
@@ -32,6 +33,8 @@ struct life {
 	bool rootless; /* of the container engine */
 	struct launch_spec spec;
 	struct session session;
+	struct server server;    /* of an engine that speaks HTTP */
+	struct str *bodies;      /* a request of each prompt; NULL: not yet made */
 	struct sampler *sampler; /* NULL: nothing is metered */
 	struct watch *watch;     /* NULL: no GPUs, or nobody can look */
 	bool energy_readable;    /* some measured joules can be had here: baselines make sense */
@@ -63,7 +66,9 @@ void life_release(struct life *l);
 
 int life_preflight(struct life *l, struct lem_error *err);
 /* model.c: finds, fetches or makes the model; a plan only finds it. */
+void life_draw_prompts(struct life *l, int64_t n_vocab);
 int life_find_model(struct life *l, struct lem_error *err);
+void life_look_at_model(struct life *l);
 void life_remove_files(struct life *l); /* those of the launch spec */
 /* bind.c: the runner for this engine here, and gpus: → the record's binding, once. */
 int life_bind(struct life *l, struct lem_error *err);

@@ -68,7 +68,7 @@ struct runner_ops {
 
 /* AUTO is resolved by the caller (src/run/preflight.c). NULL: not in this version. */
 const struct runner_ops *runner_find(enum runner_kind kind);
-extern const struct runner_ops runner_process, runner_docker;
+extern const struct runner_ops runner_process, runner_docker, runner_external;
 
 /* Does a process of this host belong to the engine: in its own cgroup, or below host_pid?
  * Reads /proc; any thread; no malloc. false when it has already gone. */
