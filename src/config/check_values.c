@@ -289,7 +289,9 @@ static void check_env_name(struct config *c, const char *name)
 		finding_hint(c,
 			     finding_add(c, SEVERITY_ERROR, "C02", path, at,
 					 "must be a text or a number, is %s",
-					 node_show(&c->arena, at)),
+					 config_is_secret(name, strlen(name))
+						 ? "***"
+						 : node_show(&c->arena, at)),
 			     "write one value");
 }
 

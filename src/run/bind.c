@@ -63,18 +63,20 @@ static void read_cdi(struct arena *a, struct gpu_engine_facts *f)
 static int ask_engine(struct life *l, struct gpu_engine_facts *ret, struct lem_error *err)
 {
 	struct arena *a = &l->rec->arena;
+	struct lem_error own;
 	int rc;
 
 	*ret = (struct gpu_engine_facts){0};
 	if (!l->runner->facts)
 		return 0;
-	rc = l->runner->facts(&l->session.context, a, ret, err);
-	if (rc < 0 && l->planning && err->code != LEM_E_INTERRUPTED) {
-		run_record_note(l->rec, "no container engine answers: %s", err->what);
+	rc = l->runner->facts(&l->session.context, a, ret, &own);
+	if (rc < 0 && l->planning && own.code != LEM_E_INTERRUPTED) {
+		run_record_note(l->rec, "no container engine answers: %s", own.what);
 		*ret = (struct gpu_engine_facts){0};
 		return 0;
 	}
 	if (rc < 0) {
+		*err = own;
 		if (err->code != LEM_E_INTERRUPTED)
 			err->code = LEM_E_REFUSED; /* known before anything was started */
 		return -(int)err->code;

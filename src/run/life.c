@@ -84,6 +84,13 @@ void life_release(struct life *l)
 	free(l->model_path);
 }
 
+bool life_is_cancelled(const struct life *l)
+{
+	struct pollfd fd = {.fd = l->req->cancel_fd, .events = POLLIN};
+
+	return poll(&fd, 1, 0) > 0;
+}
+
 int life_idle(struct life *l, int64_t until_ns, struct lem_error *err)
 {
 	enum { REPORT_MS = 200 };

@@ -57,6 +57,7 @@ void life_phase(struct life *l, enum run_phase p,
 		int64_t expected_ns); /* closes the phase before */
 void life_end_phase(struct life *l);
 void life_report(struct life *l); /* calls the progress hook */
+bool life_is_cancelled(const struct life *l);
 /* Sleeps until then with progress; LEM_E_INTERRUPTED when cancelled. */
 int life_idle(struct life *l, int64_t until_ns, struct lem_error *err);
 
@@ -81,6 +82,10 @@ int life_prove(struct life *l, struct lem_error *err);
 int life_check_loaded(struct life *l, const struct worker_loaded *w, struct lem_error *err);
 /* blame.c: known lines of the engine's log or the daemon's message → rule, cause and fix. */
 void life_blame(const struct life *l, struct lem_error *err);
+/* What was doubtful about the way the GPUs go in (R21), once the start has failed. */
+void life_recall(const struct life *l, struct lem_error *err);
+/* scrub.c: the values of secrets, wherever an engine repeats them. err may be NULL. */
+void life_scrub(const struct life *l, struct lem_error *err, char *log);
 int life_warm_up(struct life *l, struct lem_error *err);
 int life_measure(struct life *l, struct lem_error *err);
 

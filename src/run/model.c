@@ -1,4 +1,3 @@
-#include "base/clock.h"
 #include "run/life.h"
 #include "sys/fs.h"
 #include "weights/weights.h"
@@ -8,14 +7,12 @@
 static bool on_weights_progress(void *arg, const char *what, uint64_t done, uint64_t total)
 {
 	struct life *l = arg;
-	struct lem_error ignored;
 
 	l->detail = what;
 	l->done = done;
 	l->total = total;
 	life_report(l);
-	return life_idle(l, clock_now_ns() + 1, &ignored) ==
-	       0; /* only looks at the cancel descriptor */
+	return !life_is_cancelled(l);
 }
 
 static struct weights_request weights_request(struct life *l)

@@ -34,9 +34,10 @@ static int start_meters(struct life *l, struct lem_error *err)
 	size_t n = 0;
 	int rc = meter_probe(&q, &status, &n, err);
 
-	for (size_t i = 0; i < n && rc >= 0; i++)
+	for (size_t i = 0; i < n && rc >= 0; i++) /* of psys no figure is made */
 		l->energy_readable |= status[i].usable && !str_eq(status[i].meter, "self") &&
-				      !str_eq(status[i].meter, "estimate");
+				      !str_eq(status[i].meter, "estimate") &&
+				      !str_eq(status[i].device, "psys");
 	return rc < 0 ? rc : sampler_start(&q, &l->sampler, err);
 }
 
@@ -248,19 +249,23 @@ static void describe(struct life *l)
 static int finish(struct life *l, int rc, struct lem_error *err)
 {
 	struct run_record *r = l->rec;
+	char *log;
 
 	life_phase(l, PHASE_STOP, 0);
 	rc = end_watch(l, rc, err);
 	life_server_log(l);
-	if (rc < 0)
+	if (rc < 0) {
 		life_blame(l, err);
-
+		life_recall(l, err);
+	}
 	session_stop(&l->session, rc < 0);
 	life_server_close(l);
 	if (l->sampler)
 		sampler_stop(l->sampler, &r->samples);
 	life_end_phase(l);
-	r->log_tail = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
+	log = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
+	life_scrub(l, rc < 0 ? err : NULL, log);
+	r->log_tail = log;
 	r->status = rc >= 0                          ? RUN_COMPLETED
 		    : err->code == LEM_E_INTERRUPTED ? RUN_INTERRUPTED
 						     : RUN_FAILED;
@@ -270,6 +275,13 @@ static int finish(struct life *l, int rc, struct lem_error *err)
 		run_record_note(r, "worker_faults: %zu", l->faults);
 	r->t_end_ns = clock_now_ns();
 	return rc;
+}
+
+/* What preflight found doubtful is told before anything is started, not only in the report. */
+static void tell_doubts(const struct life *l)
+{
+	for (size_t i = 0; i < l->rec->n_notes && l->req->warn; i++)
+		l->req->warn(l->req->warn_arg, l->rec->notes[i]);
 }
 
 int run_experiment(const struct run_request *req, struct run_record *rec, struct lem_error *err)
@@ -284,6 +296,7 @@ int run_experiment(const struct run_request *req, struct run_record *rec, struct
 	l.phase = PHASE_PREFLIGHT;
 	l.detail = "";
 	rc = life_preflight(&l, err);
+	tell_doubts(&l);
 	if (rc >= 0) {
 		describe(&l);
 		rc = live(&l, err);
