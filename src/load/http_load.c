@@ -338,8 +338,10 @@ static void hand_over(struct http_loop *l, struct http_load_result *ret)
 	ret->t_start_ns = l->start_ns;
 	ret->t_end_ns = MAX(l->t_last_ns, l->start_ns);
 	ret->cpu_ns = l->cpu_ns;
+	ret->spin_ns = MIN(l->spin_ns, l->cpu_ns);
 	if (ret->t_end_ns > ret->t_start_ns)
-		ret->busy = (double)l->cpu_ns / (double)(ret->t_end_ns - ret->t_start_ns);
+		ret->busy = (double)(ret->cpu_ns - ret->spin_ns) /
+			    (double)(ret->t_end_ns - ret->t_start_ns);
 	ret->n_connections = l->n_dialled;
 	ret->max_in_flight = l->max_in_flight;
 	ret->n_waited = l->n_waited;

@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
@@ -409,6 +410,7 @@ static void *serve(void *arg)
 
 	(void)prctl(PR_SET_NAME, "lem-null");
 	(void)prctl(PR_SET_TIMERSLACK, 1UL);
+	(void)setpriority(PRIO_PROCESS, 0, -10); /* it is the measure: it must keep its times */
 	while (go_on) {
 		int64_t left = 1 * NS_PER_S;
 		struct timespec wait;
