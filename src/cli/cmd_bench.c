@@ -100,7 +100,7 @@ static void text(const struct client_figures *f)
 	row("time stamps, median error", "us", f->self.stamp_us.p50, "256 streams, 20 ms a token");
 	row("time stamps, 99th percentile", "us", f->self.stamp_us.p99, "");
 	row("token gaps, 99th percentile error", "us", f->self.itl_error_us.p99,
-	    "the server's own jitter included");
+	    "against those of the server");
 	row("stamps by the kernel", "%", f->self.kernel_stamps * 100, "");
 }
 

@@ -36,37 +36,49 @@ static int64_t sent_by_server(const struct null_server *s, const char *hex)
 	return null_server_sent_ns(s, strtoul(digits, NULL, 16));
 }
 
-/* What the server noted as sent, against what the client noted as received. */
-static struct roofline_spread stamps(const struct http_load_result *r, const struct null_server *s)
+/* What the server noted as sent, 0 where it did not: in step with r->chunks; malloc'ed. */
+static int64_t *sent_times(const struct http_load_result *r, const struct null_server *s)
 {
-	_cleanup_free_ double *x = lem_calloc(r->n_chunks + 1, sizeof(*x));
-	size_t n = 0;
+	int64_t *sent = lem_calloc(r->n_chunks + 1, sizeof(*sent));
 
 	for (size_t i = 0; i < r->n_jobs; i++) {
 		const struct http_load_job *j = &r->jobs[i];
 
 		if (!j->text || strlen(j->text) != 8 * j->n_chunks)
 			continue;
-		for (size_t k = 0; k < j->n_chunks; k++) {
-			int64_t sent = sent_by_server(s, j->text + 8 * k);
-
-			if (sent)
-				x[n++] = (double)(r->chunks[j->first_chunk + k].t_ns - sent) / 1e3;
-		}
+		for (size_t k = 0; k < j->n_chunks; k++)
+			sent[j->first_chunk + k] = sent_by_server(s, j->text + 8 * k);
 	}
+	return sent;
+}
+
+static struct roofline_spread stamp_error(const struct http_load_result *r, const int64_t *sent)
+{
+	_cleanup_free_ double *x = lem_calloc(r->n_chunks + 1, sizeof(*x));
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->n_chunks; i++)
+		if (sent[i])
+			x[n++] = (double)(r->chunks[i].t_ns - sent[i]) / 1e3;
 	return spread(x, n);
 }
 
-static struct roofline_spread itl_error(const struct http_load_result *r, int64_t gap_ns)
+/* Gaps as seen here against gap_ns, or, when sent is given, against those of the server. */
+static struct roofline_spread itl_error(const struct http_load_result *r, int64_t gap_ns,
+					const int64_t *sent)
 {
 	_cleanup_free_ double *x = lem_calloc(r->n_chunks + 1, sizeof(*x));
 	size_t n = 0;
 
 	for (size_t i = 0; i < r->n_jobs; i++)
 		for (size_t k = 1; k < r->jobs[i].n_chunks; k++) {
-			const struct http_load_chunk *c = &r->chunks[r->jobs[i].first_chunk + k];
+			size_t c = r->jobs[i].first_chunk + k;
+			int64_t truth = sent ? sent[c] - sent[c - 1] : gap_ns;
 
-			x[n++] = fabs((double)(c[0].t_ns - c[-1].t_ns - gap_ns)) / 1e3;
+			if (!sent || (sent[c] && sent[c - 1]))
+				x[n++] = fabs((double)(r->chunks[c].t_ns - r->chunks[c - 1].t_ns -
+						       truth)) /
+					 1e3;
 		}
 	return spread(x, n);
 }
@@ -103,10 +115,14 @@ static void figures(const struct roofline_case *c, const struct http_load_result
 	ret->chunks_per_cpu_s = (double)ret->n_chunks / ret->cpu_s;
 	if (r->n_receives)
 		ret->kernel_stamps = (double)r->n_kernel_stamps / (double)r->n_receives;
-	if (s && c->script.record)
-		ret->stamp_us = stamps(r, s);
 	if (c->script.gap_ns)
-		ret->itl_error_us = itl_error(r, c->script.gap_ns);
+		ret->itl_script_us = itl_error(r, c->script.gap_ns, NULL);
+	if (s && c->script.record) {
+		_cleanup_free_ int64_t *sent = sent_times(r, s);
+
+		ret->stamp_us = stamp_error(r, sent);
+		ret->itl_error_us = itl_error(r, 0, sent);
+	}
 }
 
 static int plan_jobs(const struct roofline_case *c, const struct str *body, struct http_job *jobs,
