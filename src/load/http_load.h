@@ -177,9 +177,11 @@ struct http_load_result {
 	int64_t prompt_tokens, completion_tokens; /* Σ over jobs that are ok and told them */
 	uint64_t bytes;
 	struct http_load_lag lag;
-	int64_t cpu_ns;       /* of the load thread, from start to the last response */
-	int64_t parse_cpu_ns; /* of the parsing afterwards */
-	double busy;          /* cpu_ns / (t_end − t_start): near 1, the client was the limit */
+	int64_t cpu_ns;         /* of the load thread, from start to the last response */
+	int64_t prepare_cpu_ns; /* of reserving memory before the start */
+	int64_t parse_cpu_ns;   /* of the parsing afterwards */
+	int64_t spin_ns; /* of cpu_ns: looked without sleeping, because a job was about to be due */
+	double busy; /* (cpu − spin) / (t_end − t_start): near 1, the client was the limit */
 	size_t n_connections, max_in_flight;
 	size_t n_waited; /* jobs that were due while every connection allowed was taken */
 	size_t n_receives, n_kernel_stamps; /* of which stamped by the kernel */
