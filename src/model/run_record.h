@@ -80,7 +80,6 @@ struct server_record {
 	bool arrivals;         /* server mode: requests were sent on a schedule */
 	bool prefix_cache;     /* its reuse of prompts was asked for */
 	int64_t client_cpu_ns; /* CPU time of lem's client in the window; -1: not known */
-	double client_per_s;   /* requests/s this host's client can do; 0: not known */
 };
 
 struct run_record {

@@ -110,7 +110,7 @@ _Static_assert(sizeof(struct sample_set) == 72, "visit the new field of struct s
 _Static_assert(sizeof(struct gpu_observed) == 128, "visit the new field of struct gpu_observed");
 _Static_assert(sizeof(struct gpu_foreigner) == 232, "visit the new field of struct gpu_foreigner");
 _Static_assert(sizeof(struct gpu_binding) == 448, "visit the new field of struct gpu_binding");
-_Static_assert(sizeof(struct run_record) == 1616, "visit the new field of struct run_record");
+_Static_assert(sizeof(struct run_record) == 1608, "visit the new field of struct run_record");
 
 static void shape(struct codec *c, struct model_shape *s)
 {
@@ -310,7 +310,6 @@ static void server(struct codec *c, struct server_record *s)
 	SMALL(c, s->arrivals);
 	SMALL(c, s->prefix_cache);
 	FIELD(c, s->client_cpu_ns);
-	FIELD(c, s->client_per_s);
 }
 
 static void steps(struct codec *c, struct run_record *r)

@@ -264,7 +264,6 @@ void random_record(struct run_record *r, struct rand *rnd)
 		.arrivals = rand_below(rnd, 2),
 		.prefix_cache = rand_below(rnd, 2),
 		.client_cpu_ns = any_i64(rnd),
-		.client_per_s = any_f64(rnd),
 	};
 	for (uint64_t n = rand_below(rnd, 4); n; n--)
 		run_record_note(r, "note %d", (int)n);

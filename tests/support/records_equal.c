@@ -172,8 +172,7 @@ static bool same_server(const struct server_record *a, const struct server_recor
 	return a->used == b->used && str_eq(a->url, b->url) &&
 	       str_eq(a->metrics_before, b->metrics_before) &&
 	       str_eq(a->metrics_after, b->metrics_after) && a->arrivals == b->arrivals &&
-	       a->prefix_cache == b->prefix_cache && a->client_cpu_ns == b->client_cpu_ns &&
-	       same(&a->client_per_s, &b->client_per_s, sizeof(double));
+	       a->prefix_cache == b->prefix_cache && a->client_cpu_ns == b->client_cpu_ns;
 }
 
 static bool same_stamps(const struct run_record *a, const struct run_record *b)
