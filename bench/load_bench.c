@@ -85,6 +85,7 @@ static bool paced(const char *name, size_t streams)
 		return false;
 	say(name, "itl_script_p50_us", f.itl_script_us.p50);
 	say(name, "itl_script_p99_us", f.itl_script_us.p99);
+	say(name, "itl_server_p99_us", f.itl_server_us.p99);
 	say(name, "itl_error_p50_us", f.itl_error_us.p50);
 	say(name, "itl_error_p99_us", f.itl_error_us.p99);
 	say(name, "stamp_p50_us", f.stamp_us.p50);

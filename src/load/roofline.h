@@ -36,9 +36,10 @@ struct roofline_figures {
 	struct roofline_spread stamp_us; /* received here − sent there, each chunk; recorded only */
 	struct roofline_spread itl_script_us; /* | gap here − script.gap_ns |, the server's lateness
 						 included; paced only */
-	struct roofline_spread itl_error_us; /* | gap here − gap there |; recorded only */
-	struct roofline_spread e2e_ms;       /* last chunk − scheduled */
-	double kernel_stamps;                /* share of receives */
+	struct roofline_spread itl_server_us; /* | gap there − script.gap_ns |; recorded only */
+	struct roofline_spread itl_error_us;  /* | gap here − gap there |; recorded only */
+	struct roofline_spread e2e_ms;        /* last chunk − scheduled */
+	double kernel_stamps;                 /* share of receives */
 	struct lem_error first_failure;
 };
 
