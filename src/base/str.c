@@ -138,3 +138,35 @@ size_t str_utf8_valid(const char *bytes, size_t n)
 		i += k;
 	return i;
 }
+
+enum { SECRET_MIN = 3 }; /* less is no secret, and would blot out half the text */
+
+static size_t common_length(const char *a, const char *b)
+{
+	size_t n = 0;
+
+	while (a[n] && a[n] == b[n])
+		n++;
+	return n;
+}
+
+void str_blot(char *text, const char *secret)
+{
+	size_t n = strlen(secret);
+	char *to = text;
+
+	if (n < SECRET_MIN)
+		return;
+	for (const char *p = text; *p;) {
+		size_t k = common_length(p, secret);
+
+		if (k < n && (p[k] || k < SECRET_MIN)) {
+			*to++ = *p++;
+			continue;
+		}
+		memset(to, '*', SECRET_MIN); /* SECRET_MIN <= k: never beyond p + k */
+		to += SECRET_MIN;
+		p += k;
+	}
+	*to = '\0';
+}

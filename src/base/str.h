@@ -39,6 +39,10 @@ size_t str_utf8_length(const unsigned char *s, size_t n);
 /* Offset of the first byte that is no UTF-8, or n. */
 size_t str_utf8_valid(const char *bytes, size_t n);
 
+/* Replaces a secret of 3 bytes and more by "***", wherever it stands in the text, and as much of it
+ * as fitted at the text's end. The text does not get longer. */
+void str_blot(char *text, const char *secret);
+
 /* Edit distance (insert, delete, replace, swap of neighbours), for "did you mean". */
 size_t str_distance(const char *a, const char *b);
 

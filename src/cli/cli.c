@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include <getopt.h>
 #include <sys/ioctl.h>
 
 #include "base/jsonw.h"
@@ -55,6 +56,20 @@ int cli_usage(const char *command, const char *fmt, ...)
 	va_end(ap);
 	fprintf(stderr, "\nTry 'lem %s%s--help'.\n", command ? command : "", command ? " " : "");
 	return CLI_REFUSED;
+}
+
+int cli_bad_option(const char *command, int c, char *const *argv)
+{
+	const char *word = argv[optind - 1];
+	bool is_long = str_starts(word, "--");
+
+	if (c == ':')
+		return cli_usage(command, "a value is missing after '%s'", word);
+	if (is_long && optopt)
+		return cli_usage(command, "this option takes no value: '%s'", word);
+	if (is_long)
+		return cli_usage(command, "no such option: '%s'", word);
+	return cli_usage(command, "no such option: '-%c'", optopt);
 }
 
 bool cli_color(FILE *f)

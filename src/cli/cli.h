@@ -31,6 +31,9 @@ int cli_error(const struct lem_error *err);
 int cli_error_as(const struct lem_error *err, bool json);
 /* "lem: message", "Try 'lem COMMAND --help'."; returns CLI_REFUSED. */
 int cli_usage(const char *command, const char *fmt, ...) _printf_(2, 3);
+/* The same for what getopt_long returned and nobody knows: '?', or ':' (the list of options begins
+ * with one, so that getopt says nothing itself). */
+int cli_bad_option(const char *command, int c, char *const *argv);
 
 bool cli_color(FILE *f); /* a terminal, and NO_COLOR is not set */
 int cli_width(FILE *f);  /* columns of the terminal, 100 when it is none */

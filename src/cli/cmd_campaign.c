@@ -73,7 +73,7 @@ static int parse(int argc, char **argv, struct invocation *in)
 						{0}};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "o:qh", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":o:qh", options, NULL)) != -1) {
 		switch (c) {
 		case 'S':
 			if (add_set(in, optarg) != CLI_OK)
@@ -84,7 +84,7 @@ static int parse(int argc, char **argv, struct invocation *in)
 		case 'j': in->json = true; break;
 		case 'q': in->quiet = true; break;
 		case 'h': fputs(usage, stdout); return -1;
-		default: return CLI_REFUSED;
+		default: return cli_bad_option("campaign", c, argv);
 		}
 	}
 	in->files = (const char *const *)argv + optind;
@@ -199,6 +199,7 @@ static void run_cell(void *arg, struct campaign_cell *cell, size_t position)
 		.results_dir = cli_results_dir(in->results_dir ? in->results_dir : configured),
 		.cancel_fd = in->cancel_fd,
 		.quiet = in->quiet,
+		.told = cell->warnings,
 	};
 	struct run_outcome o;
 

@@ -64,7 +64,7 @@ static int parse(int argc, char **argv, struct invocation *in)
 		{"help", no_argument, NULL, 'h'},         {0}};
 	int c, rc;
 
-	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		switch (c) {
 		case 'j': in->json = true; break;
 		case 'v': in->provenance = true; break;
@@ -75,7 +75,7 @@ static int parse(int argc, char **argv, struct invocation *in)
 				return rc;
 			break;
 		case 'h': fputs(usage, stdout); return -1;
-		default: return CLI_REFUSED;
+		default: return cli_bad_option("config", c, argv);
 		}
 	}
 	in->files = argv + optind;

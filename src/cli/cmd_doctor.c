@@ -74,13 +74,13 @@ static int parse(int argc, char **argv, struct invocation *in)
 						{0}};
 	int c, rc = CLI_OK;
 
-	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		switch (c) {
 		case 'j': in->json = true; break;
 		case 'l': in->list = true; break;
 		case 'm': in->markdown = true; break;
 		case 'h': fputs(usage, stdout); return -1;
-		default: return CLI_REFUSED;
+		default: return cli_bad_option("doctor", c, argv);
 		}
 	}
 	for (int i = optind; i < argc && rc == CLI_OK; i++)
@@ -127,7 +127,7 @@ static int local_shape(const char *model_name, const char *base_dir, struct mode
 
 /* The image the engine would be started from; NULL: it runs as a process, or refuses. The engine is
  * a pure function, so it can be asked before a model is there. */
-static const char *image_of(const struct experiment *e, struct arena *a)
+static const char *image_of(const struct experiment *e, bool in_container, struct arena *a)
 {
 	const struct engine_ops *engine = engine_find(e->backend);
 	struct gpu_binding binding = {.n = 0, .path = "none"};
@@ -141,8 +141,10 @@ static const char *image_of(const struct experiment *e, struct arena *a)
 				   .in_container = true,
 				   .threads_default = 1};
 
-	if (!engine || e->runner == RUNNER_PROCESS || e->backend == BACKEND_OPENAI)
-		return NULL;
+	if (!engine || e->backend == BACKEND_OPENAI ||
+	    (e->runner != RUNNER_DOCKER &&
+	     (e->runner != RUNNER_AUTO || !engine->needs_container || in_container)))
+		return NULL; /* as src/run/bind.c chooses */
 	if (engine->launch(&q, a, &spec, NULL) < 0)
 		return NULL;
 	return spec.image;
@@ -156,7 +158,7 @@ static void check_config(struct doctor_facts *f, const struct config *c, struct 
 	if (!config_ok(c))
 		return;
 	doctor_choose_gpus(f, config_experiment(c), r);
-	image = image_of(config_experiment(c), &f->arena);
+	image = image_of(config_experiment(c), f->place.in_container, &f->arena);
 	if (image)
 		doctor_check_image(f, image, r);
 }

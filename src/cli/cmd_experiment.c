@@ -130,11 +130,13 @@ static int parse(int argc, char **argv, struct invocation *in)
 						{0}};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "m:p:n:o:qh", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":m:p:n:o:qh", options, NULL)) != -1) {
 		if (c == 'h') {
 			fputs(usage, stdout);
 			return -1;
 		}
+		if (c == '?' || c == ':')
+			return cli_bad_option("experiment", c, argv);
 		int rc = parse_option(in, c);
 
 		if (rc != CLI_OK)

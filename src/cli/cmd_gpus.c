@@ -182,12 +182,11 @@ int cmd_gpus(int argc, char **argv)
 	bool json = false;
 	int c;
 
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		switch (c) {
 		case 'j': json = true; break;
 		case 'h': fputs(usage, stdout); return CLI_OK;
-		default: return cli_usage("gpus", "no such option: '%s'", argv[optind - 1]);
+		default: return cli_bad_option("gpus", c, argv);
 		}
 	}
 	if (optind < argc)

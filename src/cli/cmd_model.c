@@ -300,7 +300,7 @@ int cmd_model(int argc, char **argv)
 	struct options o = {.quant = "q8_0"};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":o:h", options, NULL)) != -1) {
 		switch (c) {
 		case 'q': o.quant = optarg; break;
 		case 'o': o.output = optarg; break;
@@ -311,7 +311,7 @@ int cmd_model(int argc, char **argv)
 						 optarg);
 			break;
 		case 'h': fputs(usage, stdout); return CLI_OK;
-		default: return CLI_REFUSED;
+		default: return cli_bad_option("model", c, argv);
 		}
 	}
 	catch_signals();

@@ -227,16 +227,13 @@ int cmd_results(int argc, char **argv)
 	struct options o = {.format = "csv"};
 	int c;
 
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":o:h", options, NULL)) != -1) {
 		switch (c) {
 		case 'j': o.json = true; break;
 		case 'o': o.dir = optarg; break;
 		case 'f': o.format = optarg; break;
 		case 'h': fputs(usage, stdout); return CLI_OK;
-		default:
-			return cli_usage("results", "no such option, or its value is missing: '%s'",
-					 argv[optind - 1]);
+		default: return cli_bad_option("results", c, argv);
 		}
 	}
 	o.dir = cli_results_dir(o.dir);

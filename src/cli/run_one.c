@@ -68,11 +68,30 @@ static void texts_release(struct texts *t)
 	str_release(&t->overrides);
 }
 
+struct teller {
+	const struct run_one_request *q;
+	struct progress_line *line;
+};
+
+static void tell(void *arg, const char *note)
+{
+	const struct teller *t = arg;
+
+	if (t->q->quiet)
+		return;
+	for (const char *const *p = t->q->told; p && *p; p++)
+		if (str_eq(*p, note))
+			return;
+	progress_clear(t->line);
+	fprintf(stderr, "lem: warning: %s\n", note);
+}
+
 /* Runs into o->record; negative with o->err. */
 static int run(const struct run_one_request *q, struct run_outcome *o)
 {
 	_cleanup_free_ char *program_dir = fs_program_dir();
 	struct progress_line line = {.terminal = isatty(STDERR_FILENO), .quiet = q->quiet};
+	struct teller teller = {q, &line};
 	struct texts t;
 	struct run_request r = {
 		.exp = config_experiment(q->config),
@@ -80,6 +99,8 @@ static int run(const struct run_one_request *q, struct run_outcome *o)
 		.program_dir = program_dir,
 		.progress = progress_show,
 		.progress_arg = &line,
+		.warn = tell,
+		.warn_arg = &teller,
 		.cancel_fd = q->cancel_fd,
 	};
 	int rc;

@@ -1,6 +1,6 @@
 /*
  * run_one.h — runs one checked experiment and stores what came of it: what `lem experiment` and
- * every cell of `lem campaign` do. Shows progress on stderr; prints nothing else.
+ * every cell of `lem campaign` do. Shows warnings and progress on stderr; prints nothing else.
  */
 #ifndef LEM_CLI_RUN_ONE_H
 #define LEM_CLI_RUN_ONE_H
@@ -13,7 +13,8 @@ struct run_one_request {
 	const struct config *config; /* checked: config_ok */
 	const char *results_dir;     /* as cli_results_dir gives it */
 	int cancel_fd;               /* of cli_signals_fd */
-	bool quiet;                  /* no progress */
+	bool quiet;                  /* no progress, no warnings */
+	const char *const *told;     /* warnings that were shown already; NULL: none */
 };
 
 struct run_outcome {

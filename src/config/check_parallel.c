@@ -250,9 +250,14 @@ void check_parallel(struct config *c, const struct config_request *req)
 		return;
 	if (!make_layout(&c->exp, &l) || !sizes_known(c, &l))
 		return;
-	/* One PyTorch process without GPUs runs on the CPU. */
+	/* One PyTorch process without GPUs runs on the CPU, and so does a vLLM made for it, in as
+	 * many parts as one likes. */
 	if (n == 0 && l.need == 1 && c->exp.backend == BACKEND_PYTORCH)
 		return;
+	if (n == 0 && c->exp.backend == BACKEND_VLLM && config_written(c, "gpus")) {
+		check_shape(c, req);
+		return;
+	}
 	if (l.need > n)
 		too_few(c, &l);
 	else if (l.need < n)

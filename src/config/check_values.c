@@ -132,7 +132,7 @@ static void check_rate(struct config *c)
 			     say(c, SEVERITY_ERROR, "C14", "traffic.concurrency",
 				 "asks for a closed loop, traffic.rate for an open one"),
 			     "remove one of the two");
-	else if (!t->concurrency.set && !t->rate.set && t->arrival != ARRIVAL_TRACE &&
+	else if (!t->concurrency.set && !t->rate.set && t->arrival != TRAFFIC_TRACE &&
 		 !config_invalid(c, "traffic.rate") && !config_invalid(c, "traffic.concurrency"))
 		finding_hint(c, say(c, SEVERITY_ERROR, "C05", "traffic.rate", "is missing"),
 			     "write rate: 1.0 for one request per second, or concurrency: 8 for a "
@@ -146,17 +146,17 @@ static void check_traffic(struct config *c)
 	if (!t->present)
 		return;
 	check_rate(c);
-	if (t->arrival == ARRIVAL_TRACE && !t->trace && !config_invalid(c, "traffic.trace"))
+	if (t->arrival == TRAFFIC_TRACE && !t->trace && !config_invalid(c, "traffic.trace"))
 		finding_hint(c,
 			     say(c, SEVERITY_ERROR, "C05", "traffic.trace",
 				 "is missing, but arrival is trace"),
 			     "name the file with the arrival times");
-	if (t->arrival != ARRIVAL_TRACE && t->trace)
+	if (t->arrival != TRAFFIC_TRACE && t->trace)
 		finding_hint(c,
 			     say(c, SEVERITY_ERROR, "C13", "traffic.trace",
 				 "is only used with arrival: trace"),
 			     "remove it, or write arrival: trace");
-	if (t->arrival != ARRIVAL_GAMMA && config_written(c, "traffic.burstiness") &&
+	if (t->arrival != TRAFFIC_GAMMA && config_written(c, "traffic.burstiness") &&
 	    t->burstiness != 1)
 		finding_hint(c,
 			     say(c, SEVERITY_ERROR, "C13", "traffic.burstiness",
@@ -289,7 +289,9 @@ static void check_env_name(struct config *c, const char *name)
 		finding_hint(c,
 			     finding_add(c, SEVERITY_ERROR, "C02", path, at,
 					 "must be a text or a number, is %s",
-					 node_show(&c->arena, at)),
+					 config_is_secret(name, strlen(name))
+						 ? "***"
+						 : node_show(&c->arena, at)),
 			     "write one value");
 }
 

@@ -82,7 +82,7 @@ struct prompts_config {
 	int64_t input_tokens; /* synthetic: tokens of each */
 };
 
-enum arrival { ARRIVAL_CONSTANT, ARRIVAL_POISSON, ARRIVAL_GAMMA, ARRIVAL_TRACE };
+enum arrival { TRAFFIC_CONSTANT, TRAFFIC_POISSON, TRAFFIC_GAMMA, TRAFFIC_TRACE };
 
 struct traffic_config {
 	bool present;
@@ -222,6 +222,8 @@ struct vllm_config {
 	bool lora_enabled;
 	int64_t lora_max_loras, lora_max_rank;
 	struct kv_list extra_args;
+	const char *python; /* NULL: the program `vllm` */
+	double load_timeout_sec, request_timeout_sec;
 };
 
 struct tensorrt_config {
@@ -241,6 +243,7 @@ struct tensorrt_config {
 	const char *draft_model;
 	int64_t num_draft_tokens;
 	struct kv_list extra_build_args, extra_runtime_args;
+	double load_timeout_sec, request_timeout_sec;
 };
 
 struct sglang_config {
@@ -251,6 +254,8 @@ struct sglang_config {
 	bool disable_radix_cache;
 	const char *load_format, *quantization;
 	struct kv_list extra_args;
+	const char *python;
+	double load_timeout_sec, request_timeout_sec;
 };
 
 enum llama_batching { LLAMA_STATIC, LLAMA_CONTINUOUS };
@@ -280,6 +285,7 @@ struct openai_config {
 	const char *url, *api_key_env, *endpoint; /* endpoint: completions | chat */
 	bool tls_verify;
 	struct kv_list extra_body; /* added to every request */
+	double load_timeout_sec, request_timeout_sec;
 };
 
 struct experiment {

@@ -39,7 +39,7 @@ static const struct option options[] = {
 	 .help = "A request ends at this many generated tokens at the latest."},
 	{"max_new_tokens", MOVED, .to = "max_output_tokens"},
 	{"min_output_tokens", OPT_I64, AT(min_output_tokens), "0", .min = 0, .max = OPTION_INT_MAX,
-	 .engines = ~(ENGINE(TENSORRT) | ENGINE(OPENAI)), .unit = "tokens",
+	 .unit = "tokens",
 	 .help = "End of sequence is not allowed before; equal to max_output_tokens it forces the "
 		 "length."},
 	{"num_input_prompts", OPT_MAYBE_I64, AT(num_input_prompts), AT_LEAST(1),

@@ -98,6 +98,13 @@ static const struct option options[] = {
 	 .help = "Token id to a number that is added to its logit."},
 	{"speculative", OPT_MAP, AT(speculative), .sub = &speculative_section},
 	{"lora", OPT_MAP, 0, .sub = &lora_section},
+	{"python", OPT_STR, AT(python),
+	 .help = "Interpreter of vLLM's environment, a path or a name looked up in PATH: its "
+		 "server module is started by it; null: the program vllm."},
+	{"load_timeout_sec", OPT_F64, AT(load_timeout_sec), "1800", RANGE(1, 86400), .unit = "s",
+	 .help = "The server must be ready and have answered one request within."},
+	{"request_timeout_sec", OPT_F64, AT(request_timeout_sec), "600", RANGE(1, 86400),
+	 .unit = "s", .help = "An answer must be complete within."},
 	{"extra_args", OPT_KV, AT(extra_args), .help = "Further options of vllm serve."},
 	{"extra", .verdict = RENAME, .to = "vllm.extra_args"},
 };

@@ -157,15 +157,16 @@ const struct doctor_rule doctor_rules[] = {
 	 "`driver version is insufficient` once the engine starts.",
 	 "choose an image for the driver's CUDA version (nvidia-smi shows it), or update the "
 	 "driver"},
-	{"R26", DOCTOR_BLOCKS, HOST, "GPU memory is in use",
+	{"R26", DOCTOR_BLOCKS, HOST | DOCTOR_BEFORE_RUN, "GPU memory is in use",
 	 "Another process holds memory of the GPU, so the engine finds less than it asks for.",
 	 "stop the process that holds it (nvidia-smi lists them), or choose a free GPU"},
-	{"R27", DOCTOR_WARNS, HOST | RUN, "a foreign process uses the GPU",
+	{"R27", DOCTOR_WARNS, HOST | DOCTOR_BEFORE_RUN | RUN, "a foreign process uses the GPU",
 	 "A GPU's energy counter knows no processes: what somebody else computes on it is counted "
 	 "as yours. A run "
 	 "during which one was seen is invalid (contaminated).",
 	 "stop it, or choose another GPU"},
-	{"R28", DOCTOR_BLOCKS, HOST, "the compute mode forbids more than one process",
+	{"R28", DOCTOR_BLOCKS, HOST | DOCTOR_BEFORE_RUN,
+	 "the compute mode forbids more than one process",
 	 "In EXCLUSIVE_PROCESS mode a GPU takes one process, in PROHIBITED none: `all CUDA-capable "
 	 "devices are busy or "
 	 "unavailable`.",
@@ -299,6 +300,7 @@ void doctor_where_text(unsigned where, struct str *out)
 	} words[] = {
 		{DOCTOR_IN_CONFIG, "in every configuration, before launch"},
 		{DOCTOR_ON_HOST, "on this host (lem doctor)"},
+		{DOCTOR_BEFORE_RUN, "just before every run"},
 		{DOCTOR_IN_ENGINE, "in the container engine (lem doctor)"},
 		{DOCTOR_IN_IMAGE, "in the image (lem doctor CONFIG.yaml)"},
 		{DOCTOR_AFTER_START, "after the start"},
@@ -325,8 +327,9 @@ void doctor_rules_md(struct str *out)
 	for (size_t i = 0; i < ARRAY_LEN(doctor_rules); i++) {
 		const struct doctor_rule *r = &doctor_rules[i];
 
-		str_addf(out, "\n## %s: %s\n%s  \n*%s, looked for ", r->id, r->title, r->means,
-			 doctor_severity_name(r->severity));
+		str_addf(out, "\n## %s: %s\n%s  \n*%s, %s", r->id, r->title, r->means,
+			 doctor_severity_name(r->severity),
+			 r->where == DOCTOR_BY_CONSTRUCTION ? "" : "looked for ");
 		doctor_where_text(r->where, out);
 		str_addf(out, ".*  \n**Fix:** %s\n", r->fix);
 	}

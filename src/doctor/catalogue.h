@@ -17,13 +17,14 @@ enum doctor_severity {
 
 /* Who looks for it. A rule may have several. */
 enum doctor_where {
-	DOCTOR_IN_CONFIG = 1,       /* `lem config validate`, and before every run */
-	DOCTOR_ON_HOST = 2,         /* `lem doctor`: driver, GPUs, this machine */
-	DOCTOR_IN_ENGINE = 4,       /* `lem doctor`: the container engine */
-	DOCTOR_IN_IMAGE = 8,        /* `lem doctor CONFIG.yaml`: the image that it would start */
-	DOCTOR_AFTER_START = 16,    /* the proof, the engine's process on the GPU, its log */
-	DOCTOR_DURING_RUN = 32,     /* the watch over the GPUs' process lists */
-	DOCTOR_BY_CONSTRUCTION = 64 /* what lem asks for cannot have it */
+	DOCTOR_IN_CONFIG = 1,        /* `lem config validate`, and before every run */
+	DOCTOR_ON_HOST = 2,          /* `lem doctor`: driver, GPUs, this machine */
+	DOCTOR_IN_ENGINE = 4,        /* `lem doctor`: the container engine */
+	DOCTOR_IN_IMAGE = 8,         /* `lem doctor CONFIG.yaml`: the image that it would start */
+	DOCTOR_AFTER_START = 16,     /* the proof, the engine's process on the GPU, its log */
+	DOCTOR_DURING_RUN = 32,      /* the watch over the GPUs' process lists */
+	DOCTOR_BY_CONSTRUCTION = 64, /* what lem asks for cannot have it */
+	DOCTOR_BEFORE_RUN = 128      /* the GPUs as they are just before every run */
 };
 
 struct doctor_rule {

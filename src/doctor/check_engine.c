@@ -41,7 +41,8 @@ static void check_socket(const struct doctor_facts *f, struct doctor_result *r)
 		if (strstr(e->error.what, "nobody listens"))
 			break;
 		doctor_say(r, DOCTOR_NOT_APPLICABLE,
-			   "none found; experiments run as processes on this host");
+			   "none found; engines can only be started as processes of this host "
+			   "(runner: process)");
 		doctor_fix(r, "%s", e->error.fix);
 		return;
 	case ANSWER_TIMED_OUT:
@@ -81,6 +82,14 @@ static void check_way(const struct doctor_facts *f, struct doctor_result *r)
 {
 	if (!can_pass(f, r))
 		return;
+	if (docker_drops_requests(&f->engine.info)) {
+		doctor_say(r, DOCTOR_ERROR,
+			   "R35: Podman %s ignores the GPUs that are asked for through its "
+			   "socket, with no error; 5.4 or newer passes them",
+			   f->engine.info.server_version ? f->engine.info.server_version : "");
+		doctor_fix(r, "update Podman to 5.4 or newer, or use Docker");
+		return;
+	}
 	switch (way_of(f)) {
 	case WAY_CDI: doctor_value(r, "CDI, by UUID"); return;
 	case WAY_RUNTIME: doctor_value(r, "runtime nvidia"); return;

@@ -1,6 +1,6 @@
 /* check_host.c — limits, disks, where lem runs, energy counters, programs. */
+#include "base/num.h"
 #include "doctor/check_list.h"
-
 #include "gpu/id.h"
 
 #define GIB (INT64_C(1) << 30)
@@ -20,12 +20,14 @@ static bool counts(const struct doctor_gpu *g)
 static void check_shm(const struct doctor_facts *f, struct doctor_result *r)
 {
 	int64_t n = (int64_t)doctor_list_gpus(f, counts, NULL);
+	char size[24];
 
 	if (f->limits.shm_bytes < 0) {
 		doctor_say(r, DOCTOR_UNKNOWN, "/dev/shm cannot be read");
 		return;
 	}
-	doctor_value(r, "%.2g GiB", gib(f->limits.shm_bytes));
+	num_format_bytes((uint64_t)f->limits.shm_bytes, size, sizeof(size));
+	doctor_value(r, "%s", size);
 	if (n < 2) {
 		doctor_say(r, DOCTOR_NOT_APPLICABLE, "matters for engines on two GPUs and more");
 		return;
@@ -33,10 +35,10 @@ static void check_shm(const struct doctor_facts *f, struct doctor_result *r)
 	if (f->limits.shm_bytes >= n * GIB)
 		return;
 	doctor_say(r, DOCTOR_ERROR,
-		   "/dev/shm has %.2g GiB; NCCL on %ld GPUs needs %ld GiB of it in an engine that "
+		   "/dev/shm has %s; NCCL on %ld GPUs needs %ld GiB of it in an engine that "
 		   "runs as "
 		   "a process (containers get their own from lem)",
-		   gib(f->limits.shm_bytes), (long)n, (long)n);
+		   size, (long)n, (long)n);
 	if (f->place.in_container)
 		doctor_fix(r, "start this container with --shm-size 16g");
 	else
@@ -266,28 +268,63 @@ static void check_gpu_energy(const struct doctor_facts *f, struct doctor_result 
 	}
 }
 
-static void check_cpu_energy(const struct doctor_facts *f, struct doctor_result *r)
+/* psys is the whole platform, package and memory together: no figure is made of it. */
+static bool gives_figures(const struct meter_status *m)
 {
-	const struct meter_status *first = NULL;
+	return m->usable && !str_starts(m->device, "psys");
+}
+
+/* "rapl_perf: package-0, dram-0": the domains of one meter. */
+static void show_domains(const struct doctor_facts *f, const char *meter, struct doctor_result *r)
+{
+	_cleanup_str_ struct str list = STR_INIT;
 
 	for (size_t i = 0; i < f->n_cpu_meters; i++) {
 		const struct meter_status *m = &f->cpu_meters[i];
 
-		if (m->usable) {
-			doctor_value(r, "%s", m->meter);
-			return;
-		}
-		if (m->reason[0] && (!first || (!first->fix[0] && m->fix[0])))
-			first = m;
+		if (gives_figures(m) && str_eq(m->meter, meter) && m->device[0])
+			str_addf(&list, "%s%s", list.len ? ", " : ": ", m->device);
 	}
-	if (!first) {
+	doctor_value(r, "%s%s", meter, str_c(&list));
+}
+
+/* Nothing that a figure could be made of. A machine that has no counter cannot be mended; one that
+ * hides it can. */
+static void say_unmeasured(const struct doctor_facts *f, const struct meter_status *why,
+			   bool has_psys, struct doctor_result *r)
+{
+	if (has_psys && !(why && why->fix[0])) {
+		doctor_say(r, DOCTOR_NOT_APPLICABLE,
+			   "CPU energy is not measured: the only counter here is psys, of the "
+			   "whole platform, and no figure is made of it");
+		return;
+	}
+	if (!why) {
 		doctor_say(r, DOCTOR_UNKNOWN, "no counter of the CPU said anything");
 		return;
 	}
-	/* A machine that has none cannot be mended; one that hides it can. */
 	doctor_say(r, f->has_rapl ? DOCTOR_WARNING : DOCTOR_NOT_APPLICABLE,
-		   "CPU energy is not measured: %s", first->reason);
-	doctor_fix(r, "%s", first->fix);
+		   "CPU energy is not measured: %s", why->reason);
+	doctor_fix(r, "%s", why->fix);
+}
+
+static void check_cpu_energy(const struct doctor_facts *f, struct doctor_result *r)
+{
+	const struct meter_status *first = NULL;
+	bool has_psys = false;
+
+	for (size_t i = 0; i < f->n_cpu_meters; i++) {
+		const struct meter_status *m = &f->cpu_meters[i];
+
+		if (gives_figures(m)) {
+			show_domains(f, m->meter, r);
+			return;
+		}
+		has_psys |= m->usable;
+		if (m->reason[0] && (!first || (!first->fix[0] && m->fix[0])))
+			first = m;
+	}
+	say_unmeasured(f, first, has_psys, r);
 }
 
 /* ---- tools ---- */

@@ -224,6 +224,15 @@ void doctor_check_image(struct doctor_facts *f, const char *ref, struct doctor_r
 	struct utsname uts;
 
 	doctor_value(&there, "%s", ref);
+	if (f->engine.answer == ANSWER_ABSENT) {
+		doctor_say(&there, DOCTOR_ERROR,
+			   "this experiment is started in a container, and there is no container "
+			   "engine");
+		doctor_fix(&there, "%s; or, where the engine is installed here: runner: process",
+			   f->engine.error.fix);
+		doctor_report_add(r, &there);
+		return;
+	}
 	if (!doctor_has_engine(f, &there)) {
 		doctor_report_add(r, &there);
 		return;

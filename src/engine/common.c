@@ -342,7 +342,15 @@ int engine_finish(struct launch_draft *d, const char *image, struct launch_spec 
 	return 0;
 }
 
-void engine_listen(struct launch_draft *d, int port, struct launch_spec *ret)
+const char *engine_http_mode(const struct experiment *e)
+{
+	if (e->traffic.present)
+		return e->traffic.concurrency.set ? "server/closed" : "server/open";
+	return e->streaming ? "offline/streaming" : "offline/continuous";
+}
+
+void engine_listen(struct launch_draft *d, int port, double load_timeout_s,
+		   double request_timeout_s, struct launch_spec *ret)
 {
 	const char *host = d->req->in_container ? "0.0.0.0" : "127.0.0.1";
 
@@ -356,5 +364,6 @@ void engine_listen(struct launch_draft *d, int port, struct launch_spec *ret)
 	ret->port = port;
 	ret->channel = CHANNEL_HTTP;
 	ret->stop_grace_ns = SERVER_STOP_GRACE_S * NS_PER_S;
-	ret->load_timeout_ns = SERVER_LOAD_TIMEOUT_S * NS_PER_S;
+	ret->load_timeout_ns = (int64_t)(load_timeout_s * 1e9);
+	ret->silence_ns = (int64_t)(request_timeout_s * 1e9);
 }

@@ -8,7 +8,7 @@
 #include "base/jsonw.h"
 #include "engine/engine.h"
 
-enum { SERVER_STOP_GRACE_S = 60, SERVER_LOAD_TIMEOUT_S = 1800 };
+enum { SERVER_STOP_GRACE_S = 60 };
 
 /* Where things lie in a container. */
 #define IN_LEM      "/lem"             /* lem's own programs and files */
@@ -70,7 +70,11 @@ int engine_extra_args(struct launch_draft *d, const struct kv_list *extra, char 
  * the engine has no image of its own, docker.image must name one. */
 int engine_finish(struct launch_draft *d, const char *image, struct launch_spec *ret);
 
-/* The address a server listens on, and its port. */
-void engine_listen(struct launch_draft *d, int port, struct launch_spec *ret);
+/* The address a server listens on, its port, and how long it may take. */
+void engine_listen(struct launch_draft *d, int port, double load_timeout_s,
+		   double request_timeout_s, struct launch_spec *ret);
+
+/* "server/open", "server/closed", "offline/continuous", "offline/streaming". */
+const char *engine_http_mode(const struct experiment *e);
 
 #endif

@@ -34,19 +34,25 @@ struct engine_request {
 	int threads_default; /* threads to use when the config does not say */
 };
 
+/* Paths of a server beside /v1; NULL: it has none. */
+struct engine_http {
+	const char *health;  /* answers 200 once it is up; that it can generate is asked apart */
+	const char *version; /* JSON with a member "version" */
+	const char *metrics; /* its own metrics, as text */
+	const char *options; /* JSON: the options it resolved */
+};
+
 /* What model_name must become before launch(). */
 enum model_form {
-	MODEL_GGUF, /* weights_resolve() */
-	MODEL_HF,   /* weights_resolve_hf() */
+	MODEL_GGUF,   /* weights_resolve() */
+	MODEL_HF,     /* weights_resolve_hf() */
+	MODEL_SERVED, /* a name that a running server knows it by */
 };
 
 struct engine_ops {
 	enum backend backend;
 	const char *name; /* as backend_name() spells it */
 	enum model_form model;
-	/* This version can send it requests and so measure it. false: it can only be routed and
-	 * launched, which --dry-run shows; a run is refused before anything is started. */
-	bool measurable;
 	/* Pure; any thread; never blocks. Strings of ret live in a. LEM_E_REFUSED when the config
 	 * asks for what this engine cannot do. */
 	int (*launch)(const struct engine_request *req, struct arena *a, struct launch_spec *ret,
@@ -55,6 +61,7 @@ struct engine_ops {
 	const char *(*mode)(const struct experiment *exp);
 	/* On a host it is started from its image; false: its worker lies beside lem. */
 	bool needs_container;
+	const struct engine_http *http; /* of CHANNEL_HTTP; NULL: it speaks workers/PROTOCOL.md */
 };
 
 /* NULL when this version cannot start that engine. */
@@ -63,6 +70,6 @@ const struct engine_ops *engine_find(enum backend backend);
 const char *engine_names(void);
 
 extern const struct engine_ops engine_pytorch, engine_vllm, engine_tensorrt, engine_sglang,
-	engine_llamacpp;
+	engine_llamacpp, engine_openai;
 
 #endif

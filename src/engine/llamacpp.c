@@ -137,7 +137,6 @@ const struct engine_ops engine_llamacpp = {
 	.backend = BACKEND_LLAMACPP,
 	.name = "llamacpp",
 	.model = MODEL_GGUF,
-	.measurable = true,
 	.launch = llamacpp_launch,
 	.mode = llamacpp_mode,
 };

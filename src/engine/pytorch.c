@@ -133,7 +133,6 @@ const struct engine_ops engine_pytorch = {
 	.backend = BACKEND_PYTORCH,
 	.name = "pytorch",
 	.model = MODEL_HF,
-	.measurable = true,
 	.launch = pytorch_launch,
 	.mode = pytorch_mode,
 	.needs_container = true,

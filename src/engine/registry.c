@@ -1,7 +1,8 @@
 #include "engine/engine.h"
 
 static const struct engine_ops *const engines[] = {
-	&engine_pytorch, &engine_vllm, &engine_tensorrt, &engine_sglang, &engine_llamacpp,
+	&engine_pytorch, &engine_vllm,     &engine_tensorrt,
+	&engine_sglang,  &engine_llamacpp, &engine_openai,
 };
 
 const struct engine_ops *engine_find(enum backend backend)
@@ -14,5 +15,5 @@ const struct engine_ops *engine_find(enum backend backend)
 
 const char *engine_names(void)
 {
-	return "pytorch, vllm, tensorrt, sglang, llamacpp";
+	return "pytorch, vllm, tensorrt, sglang, llamacpp, openai";
 }

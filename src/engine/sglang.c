@@ -46,11 +46,12 @@ static int sglang_launch(const struct engine_request *req, struct arena *a, stru
 	struct launch_spec s = {0};
 	int rc;
 
-	words_add(&d.argv, "python3");
+	words_add(&d.argv, req->exp->sglang.python);
 	words_add(&d.argv, "-m");
 	words_add(&d.argv, "sglang.launch_server");
 	words_opt(&d.argv, "--model-path", "%s", engine_model(&d));
-	engine_listen(&d, PORT, &s);
+	engine_listen(&d, PORT, req->exp->sglang.load_timeout_sec,
+		      req->exp->sglang.request_timeout_sec, &s);
 	rc = options(&d);
 	if (rc >= 0)
 		rc = engine_finish(&d, IMAGE, &s);
@@ -59,16 +60,19 @@ static int sglang_launch(const struct engine_request *req, struct arena *a, stru
 	return rc;
 }
 
-static const char *sglang_mode(const struct experiment *e)
-{
-	return e->streaming ? "server/streaming" : "server/continuous";
-}
+static const struct engine_http http = {
+	.health = "/health",
+	.version = "/get_server_info",
+	.metrics = "/metrics",
+	.options = "/get_server_info",
+};
 
 const struct engine_ops engine_sglang = {
 	.backend = BACKEND_SGLANG,
 	.name = "sglang",
 	.model = MODEL_HF,
 	.launch = sglang_launch,
-	.mode = sglang_mode,
+	.mode = engine_http_mode,
 	.needs_container = true,
+	.http = &http,
 };

@@ -250,7 +250,8 @@ static int tensorrt_launch(const struct engine_request *req, struct arena *a,
 	words_add(&d.argv, engine);
 	if (engine != model)
 		words_opt(&d.argv, "--tokenizer", "%s", model);
-	engine_listen(&d, PORT, &s);
+	engine_listen(&d, PORT, req->exp->tensorrt.load_timeout_sec,
+		      req->exp->tensorrt.request_timeout_sec, &s);
 	options(&d.argv, req->exp);
 	if ((rc = add_file(&d, &s)) < 0 ||
 	    (rc = engine_extra_args(&d, &req->exp->tensorrt.extra_runtime_args, '_', false)) < 0)
@@ -264,16 +265,18 @@ static int tensorrt_launch(const struct engine_request *req, struct arena *a,
 	return rc;
 }
 
-static const char *tensorrt_mode(const struct experiment *e)
-{
-	return e->streaming ? "server/streaming" : "server/continuous";
-}
+static const struct engine_http http = {
+	.health = "/health",
+	.version = "/version",
+	.metrics = "/prometheus/metrics",
+};
 
 const struct engine_ops engine_tensorrt = {
 	.backend = BACKEND_TENSORRT,
 	.name = "tensorrt",
 	.model = MODEL_HF,
 	.launch = tensorrt_launch,
-	.mode = tensorrt_mode,
+	.mode = engine_http_mode,
 	.needs_container = true,
+	.http = &http,
 };

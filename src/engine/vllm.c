@@ -138,6 +138,24 @@ static int lora(struct launch_draft *d)
 	return 0;
 }
 
+/* `vllm serve MODEL`, or the module behind it in an environment that lacks the program. */
+static void program(struct launch_draft *d, struct launch_spec *s)
+{
+	const char *python = d->req->exp->vllm.python;
+
+	if (d->req->in_container)
+		s->entrypoint = python ? python : "vllm"; /* also for images that are not its own */
+	else
+		words_add(&d->argv, python ? python : "vllm");
+	if (python) {
+		words_opt(&d->argv, "-m", "vllm.entrypoints.openai.api_server");
+		words_opt(&d->argv, "--model", "%s", engine_model(d));
+		return;
+	}
+	words_add(&d->argv, "serve");
+	words_add(&d->argv, engine_model(d));
+}
+
 static int vllm_launch(const struct engine_request *req, struct arena *a, struct launch_spec *ret,
 		       struct lem_error *err)
 {
@@ -145,13 +163,9 @@ static int vllm_launch(const struct engine_request *req, struct arena *a, struct
 	struct launch_spec s = {0};
 	int rc;
 
-	if (req->in_container)
-		s.entrypoint = "vllm"; /* also for images that are not vLLM's own */
-	else
-		words_add(&d.argv, "vllm");
-	words_add(&d.argv, "serve");
-	words_add(&d.argv, engine_model(&d));
-	engine_listen(&d, PORT, &s);
+	program(&d, &s);
+	engine_listen(&d, PORT, req->exp->vllm.load_timeout_sec, req->exp->vllm.request_timeout_sec,
+		      &s);
 	parallelism(&d.argv, &req->exp->vllm);
 	scheduling(&d.argv, req->exp);
 	memory(&d.argv, &req->exp->vllm);
@@ -167,16 +181,18 @@ static int vllm_launch(const struct engine_request *req, struct arena *a, struct
 	return rc;
 }
 
-static const char *vllm_mode(const struct experiment *e)
-{
-	return e->streaming ? "server/streaming" : "server/continuous";
-}
+static const struct engine_http http = {
+	.health = "/health",
+	.version = "/version",
+	.metrics = "/metrics",
+};
 
 const struct engine_ops engine_vllm = {
 	.backend = BACKEND_VLLM,
 	.name = "vllm",
 	.model = MODEL_HF,
 	.launch = vllm_launch,
-	.mode = vllm_mode,
+	.mode = engine_http_mode,
 	.needs_container = true,
+	.http = &http,
 };

@@ -190,11 +190,16 @@ static const char *uuid_of(const struct gpu_inventory *inv, const struct gpu_par
 	return t->mig < 0 ? g->uuid : g->migs[t->mig].uuid;
 }
 
-/* "0 = GPU-1a2b3c4d, 1 = …", as the config's indices count. */
+/* "0 = GPU-1a2b3c4d, 1 = …", as the config's indices count; with the host's where they differ. */
 static void list_allowed(const struct gpu_inventory *inv, const struct allowed *a, struct str *out)
 {
-	for (size_t i = 0; i < a->n && i < 16; i++)
+	for (size_t i = 0; i < a->n && i < 16; i++) {
+		int host = inv->gpus[a->at[i].card].index;
+
 		str_addf(out, "%s%zu = %.12s", i ? ", " : "", i, uuid_of(inv, &a->at[i]));
+		if (host != (int)i)
+			str_addf(out, " (host:%d)", host);
+	}
 	if (a->n > 16)
 		str_add(out, ", …");
 }
@@ -205,8 +210,14 @@ static int fail_absent(const struct gpu_inventory *inv, const struct allowed *a,
 	_cleanup_str_ struct str s = STR_INIT;
 
 	list_allowed(inv, a, &s);
-	(void)lem_fail(err, LEM_E_REFUSED, "gpus lists %.80s, but there %s %zu GPU%s here", item,
-		       a->n == 1 ? "is" : "are", a->n, a->n == 1 ? "" : "s");
+	if (a->n < inv->n)
+		(void)lem_fail(err, LEM_E_REFUSED,
+			       "gpus lists %.80s, but CUDA_VISIBLE_DEVICES leaves this shell %zu "
+			       "of %zu GPUs",
+			       item, a->n, inv->n);
+	else
+		(void)lem_fail(err, LEM_E_REFUSED, "gpus lists %.80s, but there %s %zu GPU%s here",
+			       item, a->n == 1 ? "is" : "are", a->n, a->n == 1 ? "" : "s");
 	if (a->n == 0)
 		return lem_error_fix(err,
 				     "write gpus: [] to run on the CPU, or run where the GPU is");

@@ -43,13 +43,16 @@ static int explain_error(const json_t *doc, struct lem_error *err)
 	int status = (int)json_integer_value(json_object_get(doc, "status"));
 	const json_t *visible = json_object_get(doc, "cuda_visible_devices");
 	const struct explanation *x = NULL;
+	char code[16] = "";
 
 	for (size_t i = 0; i < ARRAY_LEN(explanations) && !x; i++)
 		if (explanations[i].status == status)
 			x = &explanations[i];
+	if (status >= 0) /* CUDA's; the probe's own numbers tell nobody anything */
+		(void)snprintf(code, sizeof(code), " (%d)", status);
 	(void)lem_fail(err, LEM_E_ROUTING,
-		       "the GPUs could not be asked for where the engine runs: %.200s (%d)",
-		       get_string(doc, "error"), status);
+		       "the GPUs could not be asked for where the engine runs: %.200s%s",
+		       get_string(doc, "error"), code);
 	if (!x)
 		return -LEM_E_ROUTING;
 	(void)lem_error_why(err, "%s%s%s%s%.100s", x->id ? x->id : "", x->id ? ": " : "",

@@ -402,6 +402,17 @@ static int fail_cdi(const struct gpu_engine_facts *f, const struct gpu_ref *miss
 				       "(before Docker 28.2); restart the user's daemon");
 }
 
+static int fail_dropping(const char *version, struct lem_error *err)
+{
+	(void)lem_fail(err, LEM_E_REFUSED,
+		       "R35: Podman %.40s starts containers without the GPUs that are asked for "
+		       "through its socket, and tells no error",
+		       version);
+	(void)lem_error_why(err, "its Docker-compatible API takes CDI devices since 5.4.0");
+	return lem_error_fix(err, "update Podman to 5.4 or newer, point DOCKER_HOST at a Docker "
+				  "engine, or use runner: process");
+}
+
 static int choose_path(const struct gpu_engine_facts *f, struct arena *a, struct gpu_binding *b,
 		       struct list *warnings, struct lem_error *err)
 {
@@ -412,6 +423,8 @@ static int choose_path(const struct gpu_engine_facts *f, struct arena *a, struct
 		request_cdi("docker-cdi", a, b);
 		return 0;
 	}
+	if (f->drops_requests)
+		return fail_dropping(f->drops_requests, err);
 	if (f->rootless || f->podman) {
 		/* what the host's specifications say is nothing to a daemon that does not read them
 		 */

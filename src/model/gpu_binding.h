@@ -47,6 +47,9 @@ struct gpu_engine_facts {
 	const char *const
 		*cdi_devices; /* NULL-terminated, qualified names; from the daemon or, when
 			       * it does not tell, from the host's specs (gpu/cdi.h) */
+	/* Version of a Podman whose socket takes a device request and starts the container
+	 * without the devices, with no error; NULL: none such. */
+	const char *drops_requests;
 	const char *const *cdi_spec_dirs; /* NULL-terminated, as the daemon tells; NULL: not told */
 	bool systemd_cgroups;
 };

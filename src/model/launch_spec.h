@@ -28,8 +28,9 @@ struct launch_spec {
 		*env;    /* NULL-terminated "NAME=value", added to the inherited environment */
 	const char *cwd; /* NULL: inherit */
 	const char *load_json;   /* CHANNEL_WORKER: the `load` request, one line */
-	int64_t load_timeout_ns; /* until `loaded` */
-	int64_t silence_ns;      /* CHANNEL_WORKER: it must say something within, while running */
+	int64_t load_timeout_ns; /* until `loaded`, or until a server has given a token */
+	int64_t silence_ns;      /* CHANNEL_WORKER: it must say something within, while running;
+				    CHANNEL_HTTP: an answer must be complete within */
 	int64_t stop_grace_ns;   /* SIGTERM to SIGKILL */
 	size_t gpus_needed;
 	const struct launch_file *files; /* ends with a NULL host_path; NULL: none */

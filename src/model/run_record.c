@@ -10,6 +10,7 @@ void run_record_release(struct run_record *r)
 	free(r->warmup.latency_ms);
 	free(r->requests);
 	free(r->token_stamps_ns);
+	free(r->stamp_tokens);
 	free(r->steps);
 	free(r->notes);
 	free(r->binding.gpus);

@@ -37,15 +37,20 @@ struct request_record {
 	int64_t pass;           /* which repetition of the prompt list */
 	int64_t prompt_index;   /* in the prompt source */
 	int64_t t_scheduled_ns; /* when the load asked for it */
-	int64_t t_sent_ns;      /* when the engine began to work on it */
-	int64_t t_first_ns;     /* first output token complete */
-	int64_t t_last_ns;      /* last output token complete */
-	int64_t input_tokens;   /* as the engine's tokenizer counts, after truncation */
+	int64_t t_sent_ns;    /* when the engine began to work on it; over HTTP when it was sent */
+	int64_t t_first_ns;   /* first output token complete; over HTTP first chunk received */
+	int64_t t_last_ns;    /* last output token complete; over HTTP last chunk received */
+	int64_t input_tokens; /* as the engine's tokenizer counts, after truncation */
 	int64_t output_tokens;
 	int64_t output_tokens_asked; /* 0: not forced */
-	size_t first_stamp; /* index into token_stamps_ns; output_tokens entries in order */
+	size_t first_stamp;          /* index into token_stamps_ns; n_stamps entries in order */
+	int64_t n_stamps; /* of a worker one a token, over HTTP one a chunk: see stamp_tokens */
+	int64_t cached_tokens; /* of the input, from a prefix cache; -1: not told */
 	bool truncated;
+	bool uncounted;   /* sent to fill the engine (traffic.ramp_sec): no request of the window,
+			     though its tokens may fall into it */
 	char finish[16];  /* "length", "eos", "error", "" while running */
+	char failure[24]; /* why finish is "error", by class: "http-429", "reset"; "" none */
 	const char *text; /* NULL unless save_outputs */
 };
 
@@ -64,6 +69,18 @@ struct warmup_record {
 	size_t n;
 	double *latency_ms; /* n entries */
 	double final_cv, target_cv;
+};
+
+/* A server driven over HTTP; all NULL and false of a worker. */
+struct server_record {
+	bool used;
+	const char *url; /* base URL, without a key */
+	/* Its own metrics as text, read just outside the window; NULL: it has none. */
+	const char *metrics_before, *metrics_after;
+	bool arrivals;         /* server mode: requests were sent on a schedule */
+	bool prefix_cache;     /* its reuse of prompts was asked for */
+	int64_t client_cpu_ns; /* CPU time of lem's client in the window; -1: not known */
+	double client_per_s;   /* requests/s this host's client can do; 0: not known */
 };
 
 struct run_record {
@@ -98,7 +115,11 @@ struct run_record {
 	size_t n_requests;
 	size_t n_requests_asked;  /* that the window should have served */
 	int64_t *token_stamps_ns; /* malloc'ed */
+	/* Tokens that came with each stamp: malloc'ed, n_token_stamps entries. NULL: one with each
+	 * of a worker; over HTTP the server did not tell. */
+	int32_t *stamp_tokens;
 	size_t n_token_stamps;
+	struct server_record server;
 	struct step_record *steps; /* malloc'ed */
 	size_t n_steps;
 	struct sample_set samples;

@@ -31,6 +31,13 @@ struct gpu_energy {
 
 enum { SUMMARY_MAX_GPUS = 64 };
 
+enum { SUMMARY_MAX_FAILURES = 24 };
+
+struct failure_count {
+	char name[24];
+	int64_t n;
+};
+
 struct summary {
 	struct verdict verdict;
 	int64_t window_ns;
@@ -41,6 +48,16 @@ struct summary {
 	struct quantity output_tokens_per_s, total_tokens_per_s, requests_per_s;
 	struct latency_stats ttft, itl, tpot, e2e;  /* from the time the engine began the request */
 	struct latency_stats ttft_sched, e2e_sched; /* from the time it was asked for */
+	/* Of a server driven over HTTP. A chunk may hold several tokens: itl gives each its share
+	 * of the gap before its chunk, itl_chunk is the gap itself. */
+	struct latency_stats itl_chunk;
+	struct latency_stats lag;      /* how late requests left lem */
+	struct quantity client_busy;   /* share of the window in which lem's client computed */
+	int64_t chunks, cached_tokens; /* cached_tokens -1: the server does not tell */
+	int64_t lengths_differ;        /* requests with other than the tokens forced */
+	int64_t lengths_untold;        /* answered, but without token counts */
+	struct failure_count failures[SUMMARY_MAX_FAILURES];
+	size_t n_failures;
 	struct quantity gpu_j, gpu_above_idle_j, cpu_j, dram_j, cpu_estimated_j;
 	struct quantity prefill_j, decode_j;
 	struct gpu_energy per_gpu[SUMMARY_MAX_GPUS];

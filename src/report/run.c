@@ -111,7 +111,10 @@ static void put_cpu(struct pen *p, const struct run_record *r)
 		str_addf(&s, ", %d thread%s", threads, threads == 1 ? "" : "s");
 	if (threads > 0 && allowed > 0)
 		str_addf(&s, " of %d", allowed);
-	pen_line(p, "device", "CPU only%s", str_c(&s));
+	if (str_eq(r->binding.path, "external"))
+		pen_line(p, "device", "the server's own; no GPU of this host is metered");
+	else
+		pen_line(p, "device", "CPU only%s", str_c(&s));
 }
 
 static void put_foreigners(struct pen *p, const struct run_record *r)
@@ -215,6 +218,8 @@ static void put_latencies(struct pen *p, const struct summary *s)
 	str_addf(p->out, " %8s%s\n", "n", pen_plain(p));
 	put_latency(p, "first token", &s->ttft);
 	put_latency(p, "inter-token", &s->itl);
+	if (s->itl_chunk.n)
+		put_latency(p, "inter-chunk", &s->itl_chunk);
 	put_latency(p, "per token", &s->tpot);
 	put_latency(p, "end to end", &s->e2e);
 }
@@ -342,6 +347,12 @@ static void put_method(struct pen *p, const struct run_record *r, const struct s
 	if (s->self_cpu_share.known)
 		pen_line(p, "lem itself", "%.2f %% of a core in the window",
 			 s->self_cpu_share.value * 100);
+	if (s->lag.n)
+		pen_line(p, "client",
+			 "requests left p50 %.3f ms, p99 %.3f ms late; it computed "
+			 "%.1f %% of the time",
+			 s->lag.p50, s->lag.p99,
+			 s->client_busy.known ? s->client_busy.value * 100 : NAN);
 	if (!isnan(s->meter_late_p99_ms))
 		pen_line(p, "meter", "p99 %.2f ms late", s->meter_late_p99_ms);
 	for (size_t i = 0; i < r->n_notes; i++)

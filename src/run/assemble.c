@@ -51,6 +51,7 @@ static void add_requests(struct assembly *a, int64_t forced)
 			.prompt_index = (int64_t)((p->from + i) % p->n_prompts),
 			.t_scheduled_ns = p->t_asked_ns,
 			.output_tokens_asked = forced,
+			.cached_tokens = -1,
 		};
 }
 
@@ -105,6 +106,7 @@ static void lay_out_stamps(struct assembly *a)
 
 		q->first_stamp = at;
 		at += (size_t)q->output_tokens;
+		q->n_stamps = q->output_tokens;
 		q->output_tokens = 0;
 	}
 	r->token_stamps_ns = lem_reallocarray(r->token_stamps_ns, at, sizeof(*r->token_stamps_ns));

@@ -18,6 +18,8 @@ static void on_progress(void *arg, const char *what, uint64_t done, uint64_t tot
 /* On the host an engine goes to its container; where lem is already in one, it starts it there. */
 static enum runner_kind choose_runner(const struct life *l)
 {
+	if (l->engine->model == MODEL_SERVED)
+		return RUNNER_EXTERNAL;
 	if (l->e->runner != RUNNER_AUTO)
 		return l->e->runner;
 	return l->engine->needs_container && !l->place.in_container ? RUNNER_DOCKER
@@ -27,8 +29,9 @@ static enum runner_kind choose_runner(const struct life *l)
 static int find_runner(struct life *l, struct lem_error *err)
 {
 	enum runner_kind kind = choose_runner(l);
+	bool foreign = kind == RUNNER_EXTERNAL && l->engine->model != MODEL_SERVED;
 
-	l->runner = runner_find(kind);
+	l->runner = foreign ? NULL : runner_find(kind);
 	l->session.runner = l->runner;
 	l->session.context = (struct runner_context){
 		.cancel_fd = l->req->cancel_fd, .progress = on_progress, .arg = l};
@@ -38,7 +41,9 @@ static int find_runner(struct life *l, struct lem_error *err)
 		       kind == RUNNER_DOCKER  ? "Docker"
 		       : kind == RUNNER_SLURM ? "Slurm"
 					      : "an external runner");
-	return lem_error_fix(err, "write runner: process or runner: docker");
+	return lem_error_fix(err, "%s",
+			     foreign ? "write backend: openai for a server that runs already"
+				     : "write runner: process or runner: docker");
 }
 
 /* Devices of the host's CDI specifications, for an engine that does not tell its own. */
@@ -58,18 +63,20 @@ static void read_cdi(struct arena *a, struct gpu_engine_facts *f)
 static int ask_engine(struct life *l, struct gpu_engine_facts *ret, struct lem_error *err)
 {
 	struct arena *a = &l->rec->arena;
+	struct lem_error own;
 	int rc;
 
 	*ret = (struct gpu_engine_facts){0};
 	if (!l->runner->facts)
 		return 0;
-	rc = l->runner->facts(&l->session.context, a, ret, err);
-	if (rc < 0 && l->planning && err->code != LEM_E_INTERRUPTED) {
-		run_record_note(l->rec, "no container engine answers: %s", err->what);
+	rc = l->runner->facts(&l->session.context, a, ret, &own);
+	if (rc < 0 && l->planning && own.code != LEM_E_INTERRUPTED) {
+		run_record_note(l->rec, "no container engine answers: %s", own.what);
 		*ret = (struct gpu_engine_facts){0};
 		return 0;
 	}
 	if (rc < 0) {
+		*err = own;
 		if (err->code != LEM_E_INTERRUPTED)
 			err->code = LEM_E_REFUSED; /* known before anything was started */
 		return -(int)err->code;
@@ -96,6 +103,19 @@ static void tell_warnings(struct run_record *r)
 {
 	for (const char *const *w = r->binding.warnings; w && *w; w++)
 		run_record_note(r, "%s", *w);
+}
+
+/* gpus only says what to meter: nobody was started on them. */
+static void unproved(struct gpu_binding *b)
+{
+	lem_strlcpy(b->path, "external", sizeof(b->path));
+	b->env = NULL;
+	b->request = (struct gpu_device_request){0};
+	if (b->n)
+		lem_strlcpy(b->proof,
+			    "lem did not start the server: that it runs on these GPUs, and alone, "
+			    "is the config's word only",
+			    sizeof(b->proof));
 }
 
 int life_bind(struct life *l, struct lem_error *err)
@@ -129,6 +149,8 @@ int life_bind(struct life *l, struct lem_error *err)
 		return -LEM_E_REFUSED;
 	}
 	keep(r, &b);
+	if (l->runner == &runner_external)
+		unproved(&r->binding);
 	tell_warnings(r);
 	return 0;
 }

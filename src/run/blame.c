@@ -20,6 +20,19 @@ static bool names_a_rule(const char *text)
 	return false;
 }
 
+void life_recall(const struct life *l, struct lem_error *err)
+{
+	if (err->code == LEM_E_INTERRUPTED || l->rec->engine_version)
+		return; /* once it has loaded, the way in was no trouble */
+	for (const char *const *w = l->rec->binding.warnings; w && *w; w++) {
+		struct lem_error old = *err;
+
+		if (str_starts(*w, "R21:"))
+			(void)lem_error_why(err, "warned before: %.250s%s%s", *w,
+					    old.why[0] ? "; " : "", old.why);
+	}
+}
+
 void life_blame(const struct life *l, struct lem_error *err)
 {
 	const struct str *log = &l->session.io.log;

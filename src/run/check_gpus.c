@@ -129,9 +129,24 @@ static int check_memory(struct life *l, const struct scene *s, const struct gpu_
 	return 0;
 }
 
+/* In exclusive mode a second program gets "all CUDA-capable devices are busy". */
+static int fail_exclusive(const struct gpu_ref *g, const char *name, struct lem_error *err)
+{
+	(void)lem_fail(err, LEM_E_REFUSED,
+		       "R28: GPU %d takes one process only (compute mode exclusive), and %s is "
+		       "on it",
+		       g->index, name);
+	return lem_error_fix(err,
+			     "stop it, choose another GPU, or let more in: sudo nvidia-smi -i %s "
+			     "-c 0",
+			     gpu_ref_card(g));
+}
+
 static int check_foreigners(struct life *l, const struct scene *s, const struct gpu_ref *g,
 			    struct lem_error *err)
 {
+	const struct gpu_device *d = device_of(l, g);
+	bool exclusive = d && d->compute_mode == COMPUTE_EXCLUSIVE && !l->planning;
 	char name[128];
 
 	for (size_t i = 0; i < s->n; i++) {
@@ -140,6 +155,8 @@ static int check_foreigners(struct life *l, const struct scene *s, const struct 
 		if (!str_eq(p->card_uuid, gpu_ref_card(g)) || p->pid == getpid())
 			continue;
 		who(p, name, sizeof(name));
+		if (!p->graphics && exclusive)
+			return fail_exclusive(g, name, err);
 		if (!p->graphics && l->e->strict_gpus && !l->planning) {
 			(void)lem_fail(err, LEM_E_REFUSED,
 				       "R27: %s is on GPU %d before the run (strict_gpus)", name,
@@ -161,7 +178,7 @@ int life_check_gpus(struct life *l, struct lem_error *err)
 	struct scene s = {0};
 	int rc = 0;
 
-	if (!b->n || nvml_open(&nvml, NULL) < 0)
+	if (!b->n || l->runner == &runner_external || nvml_open(&nvml, NULL) < 0)
 		return 0;
 	at = lem_calloc(PROCESSES_MAX, sizeof(*at));
 	s = (struct scene){.nvml = nvml, .at = at};

@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include "base/clock.h"
+#include "run/drive.h"
 
 void life_end_phase(struct life *l)
 {
@@ -42,8 +43,8 @@ static void update_rate(struct life *l, int64_t now)
 {
 	int64_t tokens = l->tokens_before + l->session.io.out_tokens;
 
-	if (l->phase != PHASE_WARMUP && l->phase != PHASE_MEASURE)
-		return;
+	if ((l->phase != PHASE_WARMUP && l->phase != PHASE_MEASURE) || l->engine->http)
+		return; /* what a server has sent is read when the window is over */
 	if (now - l->t_rate_ns < NS_PER_S)
 		return;
 	l->rate = (double)(tokens - l->tokens_rate) / ((double)(now - l->t_rate_ns) / 1e9);
@@ -75,10 +76,19 @@ void life_report(struct life *l)
 void life_release(struct life *l)
 {
 	session_release(&l->session);
+	life_server_close(l);
+	drive_release(l);
 	life_remove_files(l);
 	prompts_release(&l->prompts);
 	gpu_inventory_release(&l->inventory);
 	free(l->model_path);
+}
+
+bool life_is_cancelled(const struct life *l)
+{
+	struct pollfd fd = {.fd = l->req->cancel_fd, .events = POLLIN};
+
+	return poll(&fd, 1, 0) > 0;
 }
 
 int life_idle(struct life *l, int64_t until_ns, struct lem_error *err)

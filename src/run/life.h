@@ -11,6 +11,7 @@
 #include "meter/meter.h"
 #include "run/assemble.h"
 #include "run/run.h"
+#include "run/server.h"
 #include "run/session.h"
 #include "run/watch.h"
 #include "sys/host.h"
@@ -32,6 +33,8 @@ struct life {
 	bool rootless; /* of the container engine */
 	struct launch_spec spec;
 	struct session session;
+	struct server server;    /* of an engine that speaks HTTP */
+	struct str *bodies;      /* a request of each prompt; NULL: not yet made */
 	struct sampler *sampler; /* NULL: nothing is metered */
 	struct watch *watch;     /* NULL: no GPUs, or nobody can look */
 	bool energy_readable;    /* some measured joules can be had here: baselines make sense */
@@ -54,6 +57,7 @@ void life_phase(struct life *l, enum run_phase p,
 		int64_t expected_ns); /* closes the phase before */
 void life_end_phase(struct life *l);
 void life_report(struct life *l); /* calls the progress hook */
+bool life_is_cancelled(const struct life *l);
 /* Sleeps until then with progress; LEM_E_INTERRUPTED when cancelled. */
 int life_idle(struct life *l, int64_t until_ns, struct lem_error *err);
 
@@ -62,7 +66,9 @@ void life_release(struct life *l);
 
 int life_preflight(struct life *l, struct lem_error *err);
 /* model.c: finds, fetches or makes the model; a plan only finds it. */
+void life_draw_prompts(struct life *l, int64_t n_vocab);
 int life_find_model(struct life *l, struct lem_error *err);
+void life_look_at_model(struct life *l);
 void life_remove_files(struct life *l); /* those of the launch spec */
 /* bind.c: the runner for this engine here, and gpus: → the record's binding, once. */
 int life_bind(struct life *l, struct lem_error *err);
@@ -76,6 +82,10 @@ int life_prove(struct life *l, struct lem_error *err);
 int life_check_loaded(struct life *l, const struct worker_loaded *w, struct lem_error *err);
 /* blame.c: known lines of the engine's log or the daemon's message → rule, cause and fix. */
 void life_blame(const struct life *l, struct lem_error *err);
+/* What was doubtful about the way the GPUs go in (R21), once the start has failed. */
+void life_recall(const struct life *l, struct lem_error *err);
+/* scrub.c: the values of secrets, wherever an engine repeats them. err may be NULL. */
+void life_scrub(const struct life *l, struct lem_error *err, char *log);
 int life_warm_up(struct life *l, struct lem_error *err);
 int life_measure(struct life *l, struct lem_error *err);
 

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "load/worker_request.h"
+#include "run/drive.h"
 #include "run/life.h"
 #include "run/warmup.h"
 
@@ -50,7 +51,7 @@ int life_warm_up(struct life *l, struct lem_error *err)
 	w->latency_ms = lem_calloc((size_t)most + 1, sizeof(*w->latency_ms));
 	l->total = (uint64_t)most;
 	while (state == WARMUP_MORE) {
-		int rc = warm_once(l, err);
+		int rc = l->engine->http ? drive_warm_once(l, err) : warm_once(l, err);
 
 		if (rc < 0)
 			return rc;
@@ -112,6 +113,8 @@ int life_measure(struct life *l, struct lem_error *err)
 {
 	int64_t min_ns = (int64_t)(l->e->window.min_duration_sec * 1e9);
 
+	if (l->engine->http)
+		return drive_measure(l, err);
 	life_phase(l, PHASE_MEASURE, min_ns);
 	l->rec->window_start_ns = l->rec->window_end_ns = 0;
 	for (int64_t pass = 0; pass < l->e->window.max_passes; pass++) {

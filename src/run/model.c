@@ -1,4 +1,3 @@
-#include "base/clock.h"
 #include "run/life.h"
 #include "sys/fs.h"
 #include "weights/weights.h"
@@ -8,14 +7,12 @@
 static bool on_weights_progress(void *arg, const char *what, uint64_t done, uint64_t total)
 {
 	struct life *l = arg;
-	struct lem_error ignored;
 
 	l->detail = what;
 	l->done = done;
 	l->total = total;
 	life_report(l);
-	return life_idle(l, clock_now_ns() + 1, &ignored) ==
-	       0; /* only looks at the cancel descriptor */
+	return !life_is_cancelled(l);
 }
 
 static struct weights_request weights_request(struct life *l)
@@ -85,12 +82,36 @@ static int find_hf(struct life *l, struct lem_error *err)
 	return 0;
 }
 
+/* Its shape, where this machine has its config.json; what a server really runs is its affair. */
+void life_look_at_model(struct life *l)
+{
+	struct run_record *r = l->rec;
+	struct weights_request w = weights_request(l);
+	_cleanup_free_ char *home = weights_hf_home();
+	struct weights_hf m;
+
+	if (weights_resolve_hf(&w, home && fs_is_dir(home) ? home : NULL, true, &m, NULL) < 0)
+		m = (struct weights_hf){0};
+	if (m.shape.n_layer) {
+		m.shape.weights =
+			l->engine->model == MODEL_SERVED ? WEIGHTS_UNKNOWN : m.shape.weights;
+		r->shape = m.shape;
+	} else if (l->engine->model == MODEL_SERVED) {
+		r->shape = (struct model_shape){.has_tokenizer = true};
+	}
+	free(m.model);
+}
+
 int life_find_model(struct life *l, struct lem_error *err)
 {
 	struct run_record *r = l->rec;
 	int rc;
 
 	r->model_name = arena_strdup(&r->arena, l->e->model_name);
+	if (l->engine->model == MODEL_SERVED) {
+		life_look_at_model(l);
+		return 0;
+	}
 	rc = l->engine->model == MODEL_GGUF ? find_gguf(l, err) : find_hf(l, err);
 	if (rc >= 0)
 		r->model_path = arena_strdup(&r->arena, l->model_path);

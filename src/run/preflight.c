@@ -1,3 +1,6 @@
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include "base/clock.h"
 #include "base/num.h"
 #include "run/life.h"
@@ -5,13 +8,15 @@
 
 /* Everything that can be known to be wrong before anything is started. */
 
+enum { SERVER_BATCH = 64 }; /* of a warm-up, where the engine's own is not known */
+
 static int check_memory(const struct life *l, struct lem_error *err)
 {
 	const struct model_shape *s = &l->rec->shape;
 	char need[24], have[24];
 
-	if (l->rec->binding.n || s->size_bytes < l->host.memory_available_bytes ||
-	    !l->host.memory_available_bytes)
+	if (l->runner == &runner_external || l->rec->binding.n ||
+	    s->size_bytes < l->host.memory_available_bytes || !l->host.memory_available_bytes)
 		return 0;
 	lem_fail(err, LEM_E_REFUSED, "the weights need %s of memory, %s are available",
 		 num_format_bytes(s->size_bytes, need, sizeof(need)),
@@ -124,6 +129,20 @@ static const char *absolute(struct arena *a, const char *dir)
 	return arena_strdup(a, real ? real : "/");
 }
 
+/* One that nobody listens on now; 0: none. A server that finds it taken after all says so and ends.
+ */
+static int free_port(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	_cleanup_fd_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t n = sizeof(a);
+
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&a, sizeof(a)) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&a, &n) < 0)
+		return 0;
+	return ntohs(a.sin_port);
+}
+
 static int launch(struct life *l, struct lem_error *err)
 {
 	struct run_record *r = l->rec;
@@ -140,6 +159,7 @@ static int launch(struct life *l, struct lem_error *err)
 		.home_dir = getenv("HOME"),
 		.base_dir = absolute(&r->arena, l->e->root_dir),
 		.scratch_dir = scratch_dir(l),
+		.port = l->engine->http && !l->planning ? free_port() : 0,
 		.threads_default =
 			l->host.cores_allowed >= 4 ? l->host.cores_allowed : l->host.cpus_allowed,
 	};
@@ -160,15 +180,13 @@ static int make_spec(struct life *l, struct lem_error *err)
 {
 	int rc = launch(l, err);
 
+	if (rc >= 0 && l->planning && !l->engine->measurable)
+		run_record_note(l->rec,
+				"this version of lem cannot send requests to %s yet: a run would "
+				"be refused",
+				l->engine->name);
 	if (rc < 0 || l->planning)
 		return rc;
-	if (!l->engine->measurable) {
-		(void)lem_fail(
-			err, LEM_E_REFUSED,
-			"this version of lem can route and launch %s, but not send it requests yet",
-			l->engine->name);
-		return lem_error_fix(err, "see what would be started with --dry-run");
-	}
 	rc = write_files(l, err);
 	if (rc < 0 || !l->runner->check)
 		return rc;
@@ -192,16 +210,41 @@ static int find_engine(struct life *l, struct lem_error *err)
 			     engine_names());
 }
 
+/* Workers issue their work at once. */
+static int check_traffic(const struct life *l, struct lem_error *err)
+{
+	if (!l->e->traffic.present || l->engine->http)
+		return 0;
+	(void)lem_fail(err, LEM_E_REFUSED,
+		       "traffic sends requests over time, and %s is not driven as a server",
+		       l->engine->name);
+	return lem_error_fix(err, "remove traffic, or use vllm, sglang, tensorrt, or openai with a "
+				  "server that runs already");
+}
+
+static size_t batch_size(const struct experiment *e)
+{
+	if (e->streaming)
+		return 1;
+	switch (e->backend) {
+	case BACKEND_PYTORCH: return (size_t)e->pytorch.batch_size;
+	case BACKEND_VLLM: return (size_t)e->vllm.max_num_seqs;
+	case BACKEND_TENSORRT: return (size_t)e->tensorrt.max_batch_size;
+	case BACKEND_SGLANG:
+	case BACKEND_OPENAI: return SERVER_BATCH;
+	default: return (size_t)e->llamacpp.batch_size;
+	}
+}
+
 int life_preflight(struct life *l, struct lem_error *err)
 {
 	int rc;
 
 	host_read(&l->host);
-	l->batch = l->e->streaming                    ? 1
-		   : l->e->backend == BACKEND_PYTORCH ? (size_t)l->e->pytorch.batch_size
-						      : (size_t)l->e->llamacpp.batch_size;
+	l->batch = batch_size(l->e);
 	l->forced_tokens = forced_tokens(l->e);
 	if ((rc = find_engine(l, err)) < 0 || (rc = prompts_load(l->e, &l->prompts, err)) < 0 ||
+	    (rc = check_traffic(l, err)) < 0 || (rc = life_server_check(l, err)) < 0 ||
 	    (rc = life_bind(l, err)) < 0 || (rc = life_find_model(l, err)) < 0 ||
 	    (rc = check_prompts(l, err)) < 0 || (rc = life_check_gpus(l, err)) < 0 ||
 	    (rc = make_spec(l, err)) < 0)

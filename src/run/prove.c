@@ -37,7 +37,7 @@ int life_can_prove(struct life *l, struct lem_error *err)
 {
 	_cleanup_free_ char *path = probe_path(l);
 
-	if (!l->rec->binding.n || fs_is_executable(path))
+	if (!l->rec->binding.n || l->runner == &runner_external || fs_is_executable(path))
 		return 0;
 	return fail_no_probe(l, path, err);
 }
@@ -142,7 +142,7 @@ int life_prove(struct life *l, struct lem_error *err)
 	const char *const binds[] = {bind, NULL};
 	int status = 0, rc;
 
-	if (!l->rec->binding.n)
+	if (!l->rec->binding.n || l->runner == &runner_external)
 		return 0;
 	if (!l->runner->run_once) {
 		(void)lem_fail(err, LEM_E_ROUTING,

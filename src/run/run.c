@@ -34,9 +34,10 @@ static int start_meters(struct life *l, struct lem_error *err)
 	size_t n = 0;
 	int rc = meter_probe(&q, &status, &n, err);
 
-	for (size_t i = 0; i < n && rc >= 0; i++)
+	for (size_t i = 0; i < n && rc >= 0; i++) /* of psys no figure is made */
 		l->energy_readable |= status[i].usable && !str_eq(status[i].meter, "self") &&
-				      !str_eq(status[i].meter, "estimate");
+				      !str_eq(status[i].meter, "estimate") &&
+				      !str_eq(status[i].device, "psys");
 	return rc < 0 ? rc : sampler_start(&q, &l->sampler, err);
 }
 
@@ -98,6 +99,11 @@ static void start_watch(struct life *l)
 	struct gpu_binding *b = &l->rec->binding;
 	struct lem_error err;
 
+	if (l->runner == &runner_external) {
+		lem_strlcpy(b->guard, b->n ? "which processes are the server's is not known" : "",
+			    sizeof(b->guard));
+		return;
+	}
 	if (b->n && watch_start(b, &l->watch, &err) < 0)
 		(void)snprintf(b->guard, sizeof(b->guard),
 			       "the driver's process lists could not be watched: %.100s", err.what);
@@ -121,10 +127,19 @@ static int start_engine(struct life *l, struct lem_error *err)
 	return 0;
 }
 
+/* The prompts, once the vocabulary is known. */
+void life_draw_prompts(struct life *l, int64_t n_vocab)
+{
+	char hex[DIGEST_HEX_SIZE];
+
+	prompts_draw(&l->prompts, l->e, n_vocab);
+	prompts_hash(&l->prompts, hex);
+	l->rec->prompts_hash = arena_strdup(&l->rec->arena, hex);
+}
+
 static int load(struct life *l, struct lem_error *err)
 {
 	struct worker_loaded w;
-	char hex[DIGEST_HEX_SIZE];
 	int rc;
 
 	life_phase(l, PHASE_LOAD, 0);
@@ -132,6 +147,10 @@ static int load(struct life *l, struct lem_error *err)
 		watch_pause(l->watch);
 	if ((rc = life_prove(l, err)) < 0 || (rc = start_engine(l, err)) < 0)
 		return rc;
+	if (l->engine->http) {
+		rc = life_server_ready(l, err);
+		return rc < 0 ? lem_error_context(err, "starting the server") : 0;
+	}
 	rc = session_load(&l->session, &l->rec->arena, &w, err);
 	if (rc < 0)
 		return lem_error_context(err, "loading the model");
@@ -143,9 +162,7 @@ static int load(struct life *l, struct lem_error *err)
 		return lem_fail(err, LEM_E_ENGINE,
 				"the engine reports a vocabulary of %" PRId64 " tokens",
 				l->rec->shape.n_vocab);
-	prompts_draw(&l->prompts, l->e, l->rec->shape.n_vocab);
-	prompts_hash(&l->prompts, hex);
-	l->rec->prompts_hash = arena_strdup(&l->rec->arena, hex);
+	life_draw_prompts(l, l->rec->shape.n_vocab);
 	return 0;
 }
 
@@ -232,17 +249,23 @@ static void describe(struct life *l)
 static int finish(struct life *l, int rc, struct lem_error *err)
 {
 	struct run_record *r = l->rec;
+	char *log;
 
 	life_phase(l, PHASE_STOP, 0);
 	rc = end_watch(l, rc, err);
-	if (rc < 0)
+	life_server_log(l);
+	if (rc < 0) {
 		life_blame(l, err);
-
+		life_recall(l, err);
+	}
 	session_stop(&l->session, rc < 0);
+	life_server_close(l);
 	if (l->sampler)
 		sampler_stop(l->sampler, &r->samples);
 	life_end_phase(l);
-	r->log_tail = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
+	log = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
+	life_scrub(l, rc < 0 ? err : NULL, log);
+	r->log_tail = log;
 	r->status = rc >= 0                          ? RUN_COMPLETED
 		    : err->code == LEM_E_INTERRUPTED ? RUN_INTERRUPTED
 						     : RUN_FAILED;
@@ -252,6 +275,13 @@ static int finish(struct life *l, int rc, struct lem_error *err)
 		run_record_note(r, "worker_faults: %zu", l->faults);
 	r->t_end_ns = clock_now_ns();
 	return rc;
+}
+
+/* What preflight found doubtful is told before anything is started, not only in the report. */
+static void tell_doubts(const struct life *l)
+{
+	for (size_t i = 0; i < l->rec->n_notes && l->req->warn; i++)
+		l->req->warn(l->req->warn_arg, l->rec->notes[i]);
 }
 
 int run_experiment(const struct run_request *req, struct run_record *rec, struct lem_error *err)
@@ -266,6 +296,7 @@ int run_experiment(const struct run_request *req, struct run_record *rec, struct
 	l.phase = PHASE_PREFLIGHT;
 	l.detail = "";
 	rc = life_preflight(&l, err);
+	tell_doubts(&l);
 	if (rc >= 0) {
 		describe(&l);
 		rc = live(&l, err);

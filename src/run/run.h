@@ -29,6 +29,9 @@ struct run_request {
 	void (*progress)(void *arg,
 			 const struct run_progress *p); /* any time, cheap; may be NULL */
 	void *progress_arg;
+	/* What is doubtful, a sentence each, before anything is started; may be NULL. */
+	void (*warn)(void *arg, const char *note);
+	void *warn_arg;
 	int cancel_fd; /* readable: stop; -1: cannot be cancelled */
 };
 

@@ -99,7 +99,7 @@ void session_stop(struct session *s, bool in_a_hurry)
 {
 	if (!s->started)
 		return;
-	if (!in_a_hurry && !s->io.eof &&
+	if (!in_a_hurry && !s->io.eof && s->spec->channel == CHANNEL_WORKER &&
 	    worker_io_send(&s->io, "{\"op\":\"stop\"}", clock_now_ns() + STOP_TIMEOUT_S * NS_PER_S,
 			   NULL) >= 0)
 		(void)wait_until(s, clock_now_ns() + STOP_TIMEOUT_S * NS_PER_S);

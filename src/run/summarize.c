@@ -4,14 +4,10 @@
 
 #include "energy/energy.h"
 #include "flops/flops.h"
+#include "run/streams.h"
 #include "stats/stats.h"
 
 enum { GROUPS = 10 }; /* slices of the window whose spread gives the intervals of rates */
-
-static bool answered(const struct request_record *q)
-{
-	return q->finish[0] && !str_eq(q->finish, "error");
-}
 
 static void count(const struct run_record *r, struct summary *s)
 {
@@ -20,11 +16,15 @@ static void count(const struct run_record *r, struct summary *s)
 	for (size_t i = 0; i < r->n_requests; i++) {
 		const struct request_record *q = &r->requests[i];
 
-		s->requests_done += answered(q);
+		s->requests_done += request_answered(q) && !q->uncounted;
+		s->prompts_cut += q->truncated;
+		if (r->server.used)
+			continue;
 		s->input_tokens += q->input_tokens;
 		s->output_tokens += q->output_tokens;
-		s->prompts_cut += q->truncated;
 	}
+	if (r->server.used)
+		streams_count(r, s);
 }
 
 static struct quantity rate(const double *num, const double *den, const char *method,
@@ -48,6 +48,8 @@ static void throughput(const struct run_record *r, struct summary *s)
 
 	for (int g = 0; g < GROUPS; g++)
 		seconds[g] = (double)ns / 1e9 / GROUPS;
+	if (r->server.used && ns > 0)
+		streams_spread(r, out, all, GROUPS);
 	for (size_t i = 0; i < r->n_steps && ns > 0; i++) {
 		const struct step_record *p = &r->steps[i];
 		int64_t g = (p->t_end_ns - t0) * GROUPS / (ns + 1);
@@ -60,7 +62,8 @@ static void throughput(const struct run_record *r, struct summary *s)
 	for (size_t i = 0; i < r->n_requests && ns > 0; i++) {
 		int64_t g = (r->requests[i].t_last_ns - t0) * GROUPS / (ns + 1);
 
-		if (answered(&r->requests[i]) && g >= 0 && g < GROUPS)
+		if (request_answered(&r->requests[i]) && !r->requests[i].uncounted && g >= 0 &&
+		    g < GROUPS)
 			done[g]++;
 	}
 	s->output_tokens_per_s = rate(out, seconds, method, none);
@@ -105,6 +108,12 @@ static void phase_rates(const struct run_record *r, struct summary *s)
 	double pn[GROUPS] = {0}, pd[GROUPS] = {0}, dn[GROUPS] = {0}, dd[GROUPS] = {0};
 	bool mixed = false;
 
+	if (r->server.used) {
+		s->prefill_tokens_per_s =
+			quantity_unknown("a server's steps are not seen from outside");
+		s->decode_tokens_per_s = s->prefill_tokens_per_s;
+		return;
+	}
 	for (size_t i = 0; i < r->n_steps; i++) {
 		const struct step_record *p = &r->steps[i];
 		double seconds = (double)(p->t_end_ns - p->t_start_ns) / 1e9;
@@ -142,9 +151,10 @@ static void push_ms(struct column *c, int64_t from_ns, int64_t to_ns)
 		c->at[c->n++] = (double)(to_ns - from_ns) / 1e6;
 }
 
+/* A worker's stamps are one a token. */
 static void push_gaps(struct column *c, const struct run_record *r, const struct request_record *q)
 {
-	for (int64_t k = 1; k < q->output_tokens; k++) {
+	for (int64_t k = 1; k < q->n_stamps && !r->server.used; k++) {
 		const int64_t *t = &r->token_stamps_ns[q->first_stamp + (size_t)k];
 
 		push_ms(c, t[-1], t[0]);
@@ -162,14 +172,14 @@ static void latencies(const struct run_record *r, struct summary *s)
 	for (size_t i = 0; i < r->n_requests; i++) {
 		const struct request_record *q = &r->requests[i];
 
-		if (q->finish[0] && !answered(q))
+		if (q->uncounted || (q->finish[0] && !request_answered(q)))
 			continue;
 		push_ms(&c[0], q->t_sent_ns, q->t_first_ns);
 		push_gaps(&c[1], r, q);
 		if (q->output_tokens >= 2)
 			c[2].at[c[2].n++] = (double)(q->t_last_ns - q->t_first_ns) / 1e6 /
 					    (double)(q->output_tokens - 1);
-		if (!answered(q))
+		if (!request_answered(q))
 			continue;
 		push_ms(&c[3], q->t_sent_ns, q->t_last_ns);
 		push_ms(&c[4], q->t_scheduled_ns, q->t_first_ns);
@@ -182,6 +192,7 @@ static void latencies(const struct run_record *r, struct summary *s)
 		*out[k] = stats_latency(c[k].at, c[k].n, none);
 		free(c[k].at);
 	}
+	streams_gaps(r, s);
 }
 
 static struct quantity exact_or_unknown(double v, const char *why)
@@ -198,7 +209,7 @@ static void operations(const struct run_record *r, struct summary *s)
 	for (size_t i = 0; i < r->n_requests; i++) {
 		const struct request_record *q = &r->requests[i];
 
-		if (q->output_tokens < 1 || !q->input_tokens)
+		if (q->output_tokens < 1 || !q->input_tokens || q->uncounted)
 			continue;
 		prefill += flops_of_span(&r->shape, 0, q->input_tokens, 1, &why);
 		decode += flops_of_span(&r->shape, q->input_tokens,
@@ -363,6 +374,7 @@ static void certificate(const struct run_record *r, struct summary *s)
 	s->meter_late_p99_ms = n ? stats_latency(ms, n, "").p99 : NAN;
 	s->self_cpu_share =
 		energy_cpu_share(&r->samples, DOMAIN_SELF, r->window_start_ns, r->window_end_ns);
+	streams_client(r, s);
 }
 
 void summarize(const struct run_record *r, struct summary *ret)

@@ -12,8 +12,72 @@
 #define SELF_SHARE_MAX     0.05
 #define SELF_SHARE_MAX_GPU 0.25
 /* The look at the window's end comes this late at most: who is first seen by it was there. */
-#define LOOK_LATE_NS    (200 * NS_PER_MS)
+#define LOOK_LATE_NS (200 * NS_PER_MS)
+/* Requests that failed, or had another length than was forced: more of them are another work. */
+#define FAULTY_SHARE 0.01
+/* How late requests of a schedule may leave: the bar of the client itself, and as much as can be
+ * seen in a latency. */
+#define LAG_MAX_MS      2.0
+#define LAG_MAX_SHARE   0.05
+#define CLIENT_BUSY_MAX 0.9
 #define REASONS_THERMAL 0xe8u /* hardware slowdown, software and hardware thermal, power brake */
+
+/* "3 timeout, 2 4xx" */
+static void list_failures(const struct summary *s, char *buf, size_t size)
+{
+	buf[0] = '\0';
+	for (size_t i = 0; i < s->n_failures; i++) {
+		size_t used = strlen(buf);
+
+		(void)snprintf(buf + used, size - used, "%s%" PRId64 " %s", i ? ", " : "",
+			       s->failures[i].n, s->failures[i].name);
+	}
+}
+
+/* Requests over HTTP fail one by one; what was asked for and what came is compared here. */
+static void judge_answers(const struct run_record *r, struct summary *s)
+{
+	struct verdict *v = &s->verdict;
+	double asked = (double)MAX(s->requests_asked, INT64_C(1));
+	char list[140];
+
+	list_failures(s, list, sizeof(list));
+	if (s->n_failures)
+		verdict_add(v, VERDICT_SUSPECT, "requests failed: %s", list);
+	if (s->lengths_untold)
+		verdict_add(v,
+			    (double)s->lengths_untold > FAULTY_SHARE * asked ? VERDICT_INVALID
+									     : VERDICT_SUSPECT,
+			    "the server told no token counts for %" PRId64 " requests",
+			    s->lengths_untold);
+	if (s->lengths_differ)
+		verdict_add(v,
+			    (double)s->lengths_differ > FAULTY_SHARE * asked ? VERDICT_INVALID
+									     : VERDICT_SUSPECT,
+			    "%" PRId64 " requests gave another number of tokens than was forced",
+			    s->lengths_differ);
+	if (s->cached_tokens > 0 && !r->server.prefix_cache)
+		verdict_add(v, VERDICT_SUSPECT,
+			    "%" PRId64 " prompt tokens came from the server's prefix cache, which "
+			    "was not asked for",
+			    s->cached_tokens);
+}
+
+/* Whether lem, not the server, set the pace. */
+static void judge_client(const struct run_record *r, struct summary *s)
+{
+	double late = s->lag.n ? s->lag.p99 : 0,
+	       most = LAG_MAX_MS + LAG_MAX_SHARE * (s->ttft.n ? s->ttft.p50 : 0);
+
+	if (r->server.arrivals && late > most)
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "client-limited: requests left lem late, p50 %.2f ms, p99 %.2f ms",
+			    s->lag.p50, late);
+	if (s->client_busy.known && s->client_busy.value > CLIENT_BUSY_MAX)
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "client-limited: lem's client computed %.0f %% of the time",
+			    s->client_busy.value * 100);
+}
 
 static void judge_outcome(const struct run_record *r, struct summary *s)
 {
@@ -24,7 +88,12 @@ static void judge_outcome(const struct run_record *r, struct summary *s)
 	if (r->status == RUN_INTERRUPTED)
 		verdict_add(v, VERDICT_INVALID, "the run was interrupted");
 	if (r->status == RUN_COMPLETED && s->requests_done < s->requests_asked)
-		verdict_add(v, VERDICT_INVALID,
+		verdict_add(v,
+			    !r->server.arrivals || !s->requests_done ||
+					    (double)s->requests_done <
+						    (1 - FAULTY_SHARE) * (double)s->requests_asked
+				    ? VERDICT_INVALID
+				    : VERDICT_SUSPECT,
 			    "%" PRId64 " of %" PRId64 " requests were not answered",
 			    s->requests_asked - s->requests_done, s->requests_asked);
 	for (size_t i = 0; i < r->n_notes; i++)
@@ -143,7 +212,9 @@ static void judge_routing(const struct run_record *r, struct summary *s)
 	}
 	if (b->guard_level == GPU_GUARD_STRAY)
 		verdict_add(v, VERDICT_INVALID, "%s", b->guard);
-	if (b->n && !b->proved && b->proof[0])
+	if (b->n && str_eq(b->path, "external"))
+		verdict_add(v, VERDICT_SUSPECT, "%s", b->proof);
+	else if (b->n && !b->proved && b->proof[0])
 		verdict_add(v, VERDICT_INVALID, "the GPUs were not proved: %s", b->proof);
 	else if (b->n && !b->proved && s->gpu_j.known)
 		verdict_add(v, VERDICT_SUSPECT, "that the engine used these GPUs was not proved");
@@ -154,7 +225,7 @@ static void judge_routing(const struct run_record *r, struct summary *s)
 
 static void judge_method(const struct run_record *r, struct summary *s)
 {
-	if (half_width(&s->output_tokens_per_s) > SPEED_WIDE)
+	if (half_width(&s->output_tokens_per_s) > SPEED_WIDE && !r->server.arrivals)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
 			    "the speed varied within the window: %.0f output tokens/s +-%.0f %%; "
 			    "is the machine shared?",
@@ -187,6 +258,10 @@ void judge(const struct run_record *r, struct summary *s)
 	judge_routing(r, s);
 	if (s->window_ns <= 0)
 		return;
+	if (r->server.used) {
+		judge_answers(r, s);
+		judge_client(r, s);
+	}
 	judge_energy(r, s);
 	judge_method(r, s);
 }

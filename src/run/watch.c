@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 
@@ -22,7 +23,9 @@ struct watch {
 	int wake_fd;
 	_Atomic bool stop;
 	_Atomic unsigned epoch; /* goes up at each pause and each resumption: odd while paused */
-	_Atomic(const struct running *) engine;
+	/* A driver call may outlast the run, so what tells the engine's processes is kept here. */
+	struct running engine_copy;
+	_Atomic(const struct running *) engine; /* NULL, or that */
 	/* Set once, after the book has the details. */
 	_Atomic bool strayed;
 	_Atomic int lost; /* card + 1; 0 none */
@@ -54,6 +57,29 @@ static void look_for_lost(struct watch *w)
 	}
 }
 
+/* A process that was listed and has gone since may have been the engine's; a foreigner worth the
+ * name is there at the next look too. Other namespaces' pids cannot be asked for. */
+static bool has_gone(const struct watch *w, pid_t pid)
+{
+	return !w->book.own_namespace && pid > 0 && kill(pid, 0) < 0 && errno == ESRCH;
+}
+
+/* Whose the processes are; how many could be told. */
+static size_t tell_apart(struct watch *w, const struct running *engine, size_t n)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		bool ours = engine && runner_owns_pid(engine, w->seen[i].pid);
+
+		if (!ours && has_gone(w, w->seen[i].pid))
+			continue;
+		w->seen[kept] = w->seen[i];
+		w->ours[kept++] = ours;
+	}
+	return kept;
+}
+
 static void look(struct watch *w)
 {
 	unsigned epoch = atomic_load_explicit(&w->epoch, memory_order_acquire);
@@ -73,9 +99,7 @@ static void look(struct watch *w)
 		watch_book_trouble(&w->book, err.what);
 		return;
 	}
-	n = MIN(n, (size_t)PROCESSES_MAX);
-	for (size_t i = 0; i < n; i++)
-		w->ours[i] = engine && runner_owns_pid(engine, w->seen[i].pid);
+	n = tell_apart(w, engine, MIN(n, (size_t)PROCESSES_MAX));
 	watch_book_enter(&w->book, t_ns, w->seen, w->ours, n, getpid());
 	if (w->book.stray[0])
 		atomic_store_explicit(&w->strayed, true, memory_order_release);
@@ -165,7 +189,10 @@ void watch_resume(struct watch *w, const struct running *r)
 {
 	unsigned epoch = atomic_load(&w->epoch);
 
-	atomic_store_explicit(&w->engine, r, memory_order_release);
+	assert(!r || !atomic_load(&w->engine)); /* the thread may be reading the copy */
+	if (r)
+		w->engine_copy = *r;
+	atomic_store_explicit(&w->engine, r ? &w->engine_copy : NULL, memory_order_release);
 	atomic_store(&w->epoch, (epoch | 1) + 1);
 	wake(w);
 }

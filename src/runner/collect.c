@@ -10,9 +10,9 @@ static bool take(int *fd, struct str *out)
 	char buf[4096];
 	ssize_t n = read(*fd, buf, sizeof(buf));
 
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR;
-	if (n == 0) {
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return true;
+	if (n <= 0) { /* an error is the end too, else it is asked again at once, for ever */
 		close(steal_fd(fd));
 		return false;
 	}

@@ -33,6 +33,9 @@ static int docker_facts(const struct runner_context *c, struct arena *a,
 		.asked = true,
 		.rootless = i.rootless,
 		.podman = i.podman,
+		.drops_requests = !docker_drops_requests(&i) ? NULL
+				  : i.server_version         ? i.server_version
+							     : "of unknown version",
 		.nvidia_runtime = names(i.runtimes, "nvidia"),
 		/* Podman reads specifications always and tells no folders */
 		.cdi_on = i.podman || i.cdi_spec_dirs[0],
@@ -67,10 +70,10 @@ static int docker_run_once(const struct launch_spec *spec, const char *const *ar
 			   int *ret_status, struct lem_error *err)
 {
 	const struct docker_run_options o = {.argv = argv, .binds = binds, .suffix = "-once"};
-	int64_t t_end_ns = clock_now_ns() + timeout_ns;
 	struct proc p = PROC_INIT;
 	struct docker_run *r = NULL;
 	int rc = docker_run_start(spec, &o, c, &p, &r, err);
+	int64_t t_end_ns = clock_now_ns() + timeout_ns; /* a pull takes what it takes */
 
 	if (rc < 0)
 		return rc;

@@ -147,6 +147,17 @@ int docker_parse_info(const char *text, struct arena *a, struct docker_info *ret
 	return 0;
 }
 
+bool docker_drops_requests(const struct docker_info *i)
+{
+	int major = 0, minor = 0;
+
+	if (!i->podman)
+		return false;
+	if (!i->server_version || sscanf(i->server_version, "%d.%d", &major, &minor) != 2)
+		return true;
+	return major < 5 || (major == 5 && minor < 4);
+}
+
 /* "repo@sha256:…" → the digest alone. */
 static const char *repo_digest(const json_t *j, struct arena *a)
 {

@@ -49,6 +49,10 @@ struct docker_info {
 	bool rootless, selinux, podman;
 	int64_t n_cpus, memory_bytes;
 };
+/* Does it ignore device requests silently? Podman's compatible API did until 5.4.0
+ * (containers/podman#25171; seen with 4.3.1: the container starts without the device). An unknown
+ * version counts as old. */
+bool docker_drops_requests(const struct docker_info *i);
 int docker_info(struct docker *d, struct arena *a, struct docker_info *ret, struct lem_error *err);
 
 struct docker_image {

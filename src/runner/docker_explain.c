@@ -1,5 +1,7 @@
 #include "runner/docker_explain.h"
 
+#include "base/str.h"
+
 #define REFRESH_CDI                                                          \
 	"sudo systemctl restart nvidia-cdi-refresh, or sudo nvidia-ctk cdi " \
 	"generate --output=/var/run/cdi/nvidia.yaml"
@@ -130,8 +132,6 @@ int docker_explain(struct lem_error *err)
 
 /* ---- secrets ---- */
 
-enum { SECRET_MIN = 3 }; /* less is no secret, and would blot out half the text */
-
 static const char *value_of(const struct launch_spec *s, const char *name)
 {
 	size_t n = strlen(name);
@@ -143,33 +143,6 @@ static const char *value_of(const struct launch_spec *s, const char *name)
 	return found;
 }
 
-static size_t common(const char *a, const char *b)
-{
-	size_t n = 0;
-
-	while (a[n] && a[n] == b[n])
-		n++;
-	return n;
-}
-
-/* The whole value anywhere, and as much of it as fitted at the text's end. */
-static void blot(char *text, const char *value)
-{
-	size_t n = strlen(value);
-
-	if (n < SECRET_MIN)
-		return;
-	for (char *p = text; *p; p++) {
-		size_t k = common(p, value);
-
-		if (k < n && (p[k] || k < SECRET_MIN))
-			continue;
-		memset(p, '*', SECRET_MIN); /* SECRET_MIN <= k: in place */
-		memmove(p + SECRET_MIN, p + k, strlen(p + k) + 1);
-		p += SECRET_MIN - 1;
-	}
-}
-
 void docker_scrub(const struct launch_spec *spec, struct lem_error *err)
 {
 	for (const char *const *name = spec->secrets; err && name && *name; name++) {
@@ -177,9 +150,9 @@ void docker_scrub(const struct launch_spec *spec, struct lem_error *err)
 
 		if (!value)
 			continue;
-		blot(err->what, value);
-		blot(err->where, value);
-		blot(err->why, value);
-		blot(err->fix, value);
+		str_blot(err->what, value);
+		str_blot(err->where, value);
+		str_blot(err->why, value);
+		str_blot(err->fix, value);
 	}
 }

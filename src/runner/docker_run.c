@@ -234,6 +234,15 @@ static int connect_streams(struct docker_run *r, bool with_stdin, struct proc *p
 	return rc;
 }
 
+/* Without an image there is nothing that could have the wrong GPUs: what ails an engine that starts
+ * is one thing (LEM_E_ENGINE, and in a proof LEM_E_ROUTING), getting the image another. */
+static int fail_before_image(struct lem_error *err)
+{
+	if (err->code == LEM_E_ENGINE || err->code == LEM_E_TIMEOUT || err->code == LEM_E_PARSE)
+		err->code = LEM_E_IO;
+	return -(int)err->code;
+}
+
 static int launch(struct docker_run *r, const struct launch_spec *spec,
 		  const struct docker_run_options *o, const struct runner_context *c,
 		  struct proc *p, struct lem_error *err)
@@ -242,7 +251,10 @@ static int launch(struct docker_run *r, const struct launch_spec *spec,
 	int rc;
 
 	(void)docker_sweep(r->d);
-	if ((rc = ensure_image(r, spec, c, err)) < 0 || (rc = make_folders(spec->binds, err)) < 0)
+	if ((rc = ensure_image(r, spec, c, err)) < 0)
+		return rc;
+	r->has_image = true;
+	if ((rc = make_folders(spec->binds, err)) < 0)
 		return rc;
 	make_body(r, spec, o, &body);
 	rc = create(r, str_c(&body), spec, o->suffix, err);
@@ -260,6 +272,7 @@ int docker_run_start(const struct launch_spec *spec, const struct docker_run_opt
 	struct docker_run *r = lem_calloc(1, sizeof(*r));
 	struct lem_error own;
 	struct lem_error *e = err ? err : &own;
+	bool has_image;
 	int rc;
 
 	r->cancel_fd = c->cancel_fd;
@@ -270,12 +283,13 @@ int docker_run_start(const struct launch_spec *spec, const struct docker_run_opt
 		*ret = r;
 		return 0;
 	}
+	has_image = r->has_image;
 	docker_run_end(r, 0, -1, 0);
 	docker_run_free(r);
 	proc_release(p);
 	rc = docker_explain(e);
 	docker_scrub(spec, e);
-	return rc;
+	return has_image ? rc : fail_before_image(e);
 }
 
 /* ---- how it stands ---- */

@@ -15,6 +15,7 @@ struct docker_run {
 	struct arena a;
 	const char *id, *name; /* id NULL: nothing made */
 	struct docker_image image;
+	bool has_image; /* found or pulled */
 	struct docker_stream *stream;
 	int cancel_fd;
 
@@ -42,7 +43,8 @@ int docker_check_spec(const struct launch_spec *spec, struct lem_error *err);
 /* Removes what dead lems left behind; how many. Never an error: the next run tries again. */
 size_t docker_sweep(struct docker *d);
 
-/* Pulls when asked, makes, attaches, starts; the streams are in *p. */
+/* Pulls when asked, makes, attaches, starts; the streams are in *p. Until the image is there, what
+ * goes wrong is LEM_E_IO (or LEM_E_NOT_FOUND, …), never LEM_E_ENGINE. */
 int docker_run_start(const struct launch_spec *spec, const struct docker_run_options *o,
 		     const struct runner_context *c, struct proc *p, struct docker_run **ret,
 		     struct lem_error *err);

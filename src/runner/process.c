@@ -41,7 +41,8 @@ static int process_run_once(const struct launch_spec *spec, const char *const *a
 static int process_start(const struct launch_spec *spec, const struct runner_context *c,
 			 struct running *ret, struct lem_error *err)
 {
-	struct proc_spec p = {.argv = spec->argv, .env = spec->env, .cwd = spec->cwd};
+	struct proc_spec p = {
+		.argv = spec->argv, .env = spec->env, .cwd = spec->cwd, .own_cgroup = true};
 	struct running r = {.ops = &runner_process, .proc = PROC_INIT, .port = spec->port};
 	int rc = proc_spawn(&p, &r.proc, err);
 
@@ -49,6 +50,7 @@ static int process_start(const struct launch_spec *spec, const struct runner_con
 	if (rc < 0)
 		return rc;
 	r.host_pid = r.proc.pid;
+	lem_strlcpy(r.cgroup, r.proc.cgroup.name, sizeof(r.cgroup));
 	*ret = r;
 	return 0;
 }

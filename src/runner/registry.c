@@ -3,6 +3,7 @@
 static const struct runner_ops *const runners[] = {
 	&runner_process,
 	&runner_docker,
+	&runner_external,
 };
 
 const struct runner_ops *runner_find(enum runner_kind kind)

@@ -25,7 +25,8 @@ struct running {
 	const struct runner_ops *ops;
 	struct proc proc; /* its streams carry CHANNEL_WORKER; in a container proc.pid is 0 */
 	pid_t host_pid; /* root of the engine's tree of processes as this host counts; 0 unknown */
-	char cgroup[512]; /* of a container, as /proc/PID/cgroup says after the last ':'; "" none */
+	char cgroup[512]; /* of the engine alone, as /proc/PID/cgroup says after the last ":"; ""
+			     none */
 	const char *image_digest; /* "sha256:…"; NULL for a process; until stop, which clears it */
 	int port;                 /* on 127.0.0.1, of spec->port; 0 none */
 	char end[160];            /* how it ended, once stopped; "" before */
@@ -67,9 +68,9 @@ struct runner_ops {
 
 /* AUTO is resolved by the caller (src/run/preflight.c). NULL: not in this version. */
 const struct runner_ops *runner_find(enum runner_kind kind);
-extern const struct runner_ops runner_process, runner_docker;
+extern const struct runner_ops runner_process, runner_docker, runner_external;
 
-/* Does a process of this host belong to the engine: in its container's cgroup, or below host_pid?
+/* Does a process of this host belong to the engine: in its own cgroup, or below host_pid?
  * Reads /proc; any thread; no malloc. false when it has already gone. */
 bool runner_owns_pid(const struct running *r, pid_t pid);
 

@@ -100,7 +100,7 @@ static void *array(struct codec *c, void *at, size_t n, size_t size)
 /* A field added to a struct must be added here; the sizes make that known (x86-64 and AArch64). */
 _Static_assert(sizeof(struct model_shape) == 312, "visit the new field of struct model_shape");
 _Static_assert(sizeof(struct gpu_ref) == 408, "visit the new field of struct gpu_ref");
-_Static_assert(sizeof(struct request_record) == 120,
+_Static_assert(sizeof(struct request_record) == 160,
 	       "visit the new field of struct request_record");
 _Static_assert(sizeof(struct step_record) == 40, "visit the new field of struct step_record");
 _Static_assert(sizeof(struct warmup_record) == 40, "visit the new field of struct warmup_record");
@@ -110,7 +110,7 @@ _Static_assert(sizeof(struct sample_set) == 72, "visit the new field of struct s
 _Static_assert(sizeof(struct gpu_observed) == 128, "visit the new field of struct gpu_observed");
 _Static_assert(sizeof(struct gpu_foreigner) == 232, "visit the new field of struct gpu_foreigner");
 _Static_assert(sizeof(struct gpu_binding) == 448, "visit the new field of struct gpu_binding");
-_Static_assert(sizeof(struct run_record) == 1552, "visit the new field of struct run_record");
+_Static_assert(sizeof(struct run_record) == 1616, "visit the new field of struct run_record");
 
 static void shape(struct codec *c, struct model_shape *s)
 {
@@ -230,6 +230,44 @@ static void warmup(struct codec *c, struct warmup_record *w)
 	for (size_t i_ = 0; i_ < (n); i_++) \
 	SMALL((c), (at)[i_].field)
 
+static void stamps(struct codec *c, struct run_record *r)
+{
+	bool told = r->stamp_tokens;
+	size_t n = r->n_token_stamps = count(c, r->n_token_stamps, 8);
+
+	r->token_stamps_ns = array(c, r->token_stamps_ns, n, sizeof(*r->token_stamps_ns));
+	for (size_t i = 0; i < n; i++)
+		FIELD(c, r->token_stamps_ns[i]);
+	if (c->version < 3)
+		return;
+	SMALL(c, told);
+	if (!told || c->bad)
+		return;
+	r->stamp_tokens = array(c, r->stamp_tokens, n, sizeof(*r->stamp_tokens));
+	for (size_t i = 0; i < n; i++)
+		FIELD(c, r->stamp_tokens[i]);
+}
+
+/* What version 2 did not have. */
+static void requests_over_http(struct codec *c, struct run_record *r)
+{
+	struct request_record *q = r->requests;
+	size_t n = r->n_requests;
+
+	COLUMN(c, q, n, n_stamps);
+	COLUMN(c, q, n, cached_tokens);
+	SMALL_COLUMN(c, q, n, uncounted);
+	for (size_t i = 0; i < n; i++)
+		chars(c, q[i].failure, sizeof(q[i].failure));
+}
+
+/* Indices are used without further checks later on. */
+static bool request_holds(const struct run_record *r, const struct request_record *q)
+{
+	return q->output_tokens >= 0 && q->n_stamps >= 0 && q->first_stamp <= r->n_token_stamps &&
+	       (uint64_t)q->n_stamps <= r->n_token_stamps - q->first_stamp;
+}
+
 static void requests(struct codec *c, struct run_record *r)
 {
 	size_t n = r->n_requests = count(c, r->n_requests, 112);
@@ -252,16 +290,27 @@ static void requests(struct codec *c, struct run_record *r)
 		text(c, &q[i].text);
 	}
 	SMALL(c, r->n_requests_asked);
-	r->n_token_stamps = count(c, r->n_token_stamps, 8);
-	r->token_stamps_ns =
-		array(c, r->token_stamps_ns, r->n_token_stamps, sizeof(*r->token_stamps_ns));
-	for (size_t i = 0; i < r->n_token_stamps; i++)
-		FIELD(c, r->token_stamps_ns[i]);
-	for (size_t i = 0; i < n && c->decoding;
-	     i++) /* indices are used without further checks later on */
-		if (q[i].output_tokens < 0 || q[i].first_stamp > r->n_token_stamps ||
-		    (uint64_t)q[i].output_tokens > r->n_token_stamps - q[i].first_stamp)
-			c->bad = true;
+	stamps(c, r);
+	if (c->version >= 3)
+		requests_over_http(c, r);
+	for (size_t i = 0; i < n && c->version < 3; i++) {
+		q[i].n_stamps = q[i].output_tokens;
+		q[i].cached_tokens = -1;
+	}
+	for (size_t i = 0; i < n && c->decoding; i++)
+		c->bad |= !request_holds(r, &q[i]);
+}
+
+static void server(struct codec *c, struct server_record *s)
+{
+	SMALL(c, s->used);
+	text(c, &s->url);
+	text(c, &s->metrics_before);
+	text(c, &s->metrics_after);
+	SMALL(c, s->arrivals);
+	SMALL(c, s->prefix_cache);
+	FIELD(c, s->client_cpu_ns);
+	FIELD(c, s->client_per_s);
 }
 
 static void steps(struct codec *c, struct run_record *r)
@@ -368,6 +417,8 @@ static void record(struct codec *c, struct run_record *r)
 	steps(c, r);
 	samples(c, &r->samples);
 	notes(c, r);
+	if (c->version >= 3)
+		server(c, &r->server);
 }
 
 void record_encode(const struct run_record *r, struct str *out)

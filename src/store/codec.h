@@ -11,8 +11,9 @@
 #include "base/str.h"
 #include "model/run_record.h"
 
-/* 2: the proof of the routing and the watch over the GPUs. */
-enum { CODEC_VERSION = 2 };
+/* 2: the proof of the routing and the watch over the GPUs. 3: servers driven over HTTP: chunks,
+ * classes of failures, the servers' own metrics. */
+enum { CODEC_VERSION = 3 };
 
 void record_encode(const struct run_record *r, struct str *out);
 /* ret must be initialised; on failure it is released. Bytes may lie: lengths are held against what

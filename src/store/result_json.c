@@ -251,6 +251,7 @@ static void put_speed(struct jsonw *w, const struct summary *s)
 	jsonw_object(w, "latency");
 	put_latency(w, "ttft_ms", &s->ttft);
 	put_latency(w, "itl_ms", &s->itl);
+	put_latency(w, "itl_by_chunk_ms", &s->itl_chunk);
 	put_latency(w, "tpot_ms", &s->tpot);
 	put_latency(w, "e2e_ms", &s->e2e);
 	put_latency(w, "ttft_from_schedule_ms", &s->ttft_sched);
@@ -261,6 +262,33 @@ static void put_speed(struct jsonw *w, const struct summary *s)
 	put_quantity(w, "decode", &s->flops_decode);
 	put_quantity(w, "total", &s->flops_total);
 	put_quantity(w, "mfu", &s->mfu);
+	jsonw_end_object(w);
+}
+
+/* null of an engine that speaks lem's own protocol. */
+static void put_client(struct jsonw *w, const struct run_record *r, const struct summary *s)
+{
+	if (!r->server.used) {
+		jsonw_null(w, "client");
+		return;
+	}
+	jsonw_object(w, "client");
+	jsonw_str(w, "url", r->server.url);
+	jsonw_str(w, "mode", r->server.arrivals ? "server" : "offline");
+	put_latency(w, "schedule_lag_ms", &s->lag);
+	put_quantity(w, "busy", &s->client_busy);
+	jsonw_i64(w, "chunks", s->chunks);
+	if (s->cached_tokens >= 0)
+		jsonw_i64(w, "cached_tokens", s->cached_tokens);
+	else
+		jsonw_null(w, "cached_tokens");
+	jsonw_i64(w, "lengths_differ", s->lengths_differ);
+	jsonw_i64(w, "lengths_untold", s->lengths_untold);
+	jsonw_object(w, "failures");
+	for (size_t i = 0; i < s->n_failures; i++)
+		jsonw_i64(w, s->failures[i].name, s->failures[i].n);
+	jsonw_end_object(w);
+	jsonw_bool(w, "server_metrics", r->server.metrics_before && r->server.metrics_after);
 	jsonw_end_object(w);
 }
 
@@ -339,6 +367,7 @@ void result_json(const struct run_record *r, const struct summary *sum, struct s
 	put_window(&w, r, sum);
 	put_energy(&w, sum);
 	put_speed(&w, sum);
+	put_client(&w, r, sum);
 	put_meters(&w, r, sum);
 	put_phases(&w, r);
 	put_json(&w, "environment", r->environment_json);

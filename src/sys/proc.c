@@ -16,6 +16,9 @@ extern char **environ;
 
 /* Children that are running and have an owner: what kill_orphans must leave alone. */
 enum { LIVE_MAX = 256 };
+
+/* Tearing down many GPUs and the host memory pinned for them takes seconds, not half a minute. */
+#define KILLED_PATIENCE_NS (30 * NS_PER_S)
 static pid_t live[LIVE_MAX];
 
 static void live_replace(pid_t from, pid_t to)
@@ -107,7 +110,7 @@ static int pipes_open(struct pipes *p, struct lem_error *err)
 
 /* Only async-signal-safe calls from here to exec. */
 static void child(const struct proc_spec *spec, const struct pipes *p, const char *const *env,
-		  pid_t lem)
+		  pid_t lem, int cgroup_fd)
 {
 	sigset_t none;
 
@@ -119,6 +122,8 @@ static void child(const struct proc_spec *spec, const struct pipes *p, const cha
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	if (getppid() != lem)
 		_exit(127);
+	if (cgroup_fd >= 0)
+		(void)!write(cgroup_fd, "0", 1); /* before exec: what it starts is born in it */
 	if (dup2(p->in[0], 0) >= 0 && dup2(p->out[1], 1) >= 0 && dup2(p->err[1], 2) >= 0 &&
 	    (!spec->cwd || chdir(spec->cwd) == 0))
 		execvpe(spec->argv[0], (char *const *)(uintptr_t)spec->argv,
@@ -151,6 +156,24 @@ static void take_ends(struct pipes *p, struct proc *ret)
 	fcntl(ret->err, F_SETFL, O_NONBLOCK);
 }
 
+/* Where none can be made the session and lem's being a subreaper have to do. */
+static int open_cgroup(const struct proc_spec *spec, struct cgroup *ret)
+{
+	if (!spec->own_cgroup || cgroup_make(ret, NULL) < 0)
+		return -1;
+	return cgroup_open_procs(ret);
+}
+
+static int fail_start(struct proc *p, struct pipes *pipes, int errnum, const struct proc_spec *spec,
+		      struct lem_error *err)
+{
+	pipes_close(pipes);
+	if (p->pid > 0)
+		waitpid(p->pid, NULL, 0);
+	cgroup_destroy(&p->cgroup);
+	return lem_fail_errno(err, errnum, "cannot start %s", spec->argv[0]);
+}
+
 int proc_spawn(const struct proc_spec *spec, struct proc *ret, struct lem_error *err)
 {
 	struct pipes p;
@@ -162,22 +185,17 @@ int proc_spawn(const struct proc_spec *spec, struct proc *ret, struct lem_error 
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	if (pipes_open(&p, err) < 0)
 		return -LEM_E_IO;
+	_cleanup_fd_ int cgroup_fd = open_cgroup(spec, &started.cgroup);
+
 	started.pid = fork();
 	if (started.pid == 0)
-		child(spec, &p, env, lem);
-	if (started.pid < 0) {
-		int saved = errno;
-
-		pipes_close(&p);
-		return lem_fail_errno(err, saved, "cannot start %s", spec->argv[0]);
-	}
+		child(spec, &p, env, lem, cgroup_fd);
+	if (started.pid < 0)
+		return fail_start(&started, &p, errno, spec, err);
 	close(steal_fd(&p.exec[1]));
 	e = exec_errno(p.exec[0]);
-	if (e) {
-		pipes_close(&p);
-		waitpid(started.pid, NULL, 0);
-		return lem_fail_errno(err, e, "cannot start %s", spec->argv[0]);
-	}
+	if (e)
+		return fail_start(&started, &p, e, spec, err);
 	take_ends(&p, &started);
 	pipes_close(&p);
 	started.pidfd = pidfd_open_(started.pid);
@@ -250,8 +268,18 @@ static pid_t parent_of(const char *pid)
 	return sscanf(p + 1, " %*c %d", &ppid) == 1 ? ppid : -1;
 }
 
+/* Reaps one that was killed; false when it has not gone by then. */
+static bool reap_until(pid_t pid, int64_t t_ns)
+{
+	pid_t r;
+
+	while ((r = waitpid(pid, NULL, WNOHANG)) == 0 && clock_now_ns() < t_ns)
+		clock_sleep_until_ns(clock_now_ns() + NS_PER_MS);
+	return r == pid;
+}
+
 /* Kills what was handed to us as subreaper, and its descendants as they surface. */
-static void kill_orphans(pid_t session)
+static void kill_orphans(pid_t session, int64_t t_end_ns)
 {
 	for (int round = 0; round < 50; round++) {
 		DIR *d = opendir("/proc");
@@ -266,7 +294,7 @@ static void kill_orphans(pid_t session)
 			if (getsid((pid_t)pid) == getsid(0) || is_live((pid_t)pid))
 				continue; /* not started by proc_spawn, or somebody else's child */
 			kill((pid_t)pid, SIGKILL);
-			any |= waitpid((pid_t)pid, NULL, 0) == (pid_t)pid;
+			any |= reap_until((pid_t)pid, t_end_ns);
 		}
 		if (d)
 			closedir(d);
@@ -286,9 +314,10 @@ static void close_fds(struct proc *p)
 
 void proc_stop(struct proc *p, int64_t grace_ns, int hurry_fd)
 {
+	int64_t patience_ns = p->killed_patience_ns ? p->killed_patience_ns : KILLED_PATIENCE_NS;
 	pid_t session = p->pid;
 
-	if (session <= 0)
+	if (session <= 0 || p->stuck)
 		return;
 	if (p->in >= 0)
 		close(steal_fd(&p->in));
@@ -300,12 +329,11 @@ void proc_stop(struct proc *p, int64_t grace_ns, int hurry_fd)
 	kill(-session, SIGKILL);
 	if (!try_reap(p)) {
 		kill(session, SIGKILL);
-		while (waitpid(session, &p->status, 0) < 0 && errno == EINTR)
-			;
-		p->reaped = true;
-		live_replace(session, 0);
+		wait_until(p, clock_now_ns() + patience_ns, -1);
+		p->stuck = !try_reap(p); /* stays among the live: nobody waits for it again */
 	}
-	kill_orphans(session);
+	cgroup_destroy(&p->cgroup);
+	kill_orphans(session, clock_now_ns() + patience_ns);
 	close_fds(p);
 }
 
@@ -313,12 +341,15 @@ void proc_release(struct proc *p)
 {
 	if (p->pid > 0 && !p->reaped)
 		proc_stop(p, 0, -1);
+	cgroup_destroy(&p->cgroup);
 	close_fds(p);
 }
 
 char *proc_describe_end(const struct proc *p, char *buf, size_t size)
 {
-	if (!p->reaped)
+	if (p->stuck)
+		snprintf(buf, size, "killed, but stuck in the kernel (dmesg may say why)");
+	else if (!p->reaped)
 		snprintf(buf, size, "still running");
 	else if (WIFSIGNALED(p->status))
 		snprintf(buf, size, "killed by signal %d (%s)", WTERMSIG(p->status),

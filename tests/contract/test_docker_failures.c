@@ -234,13 +234,13 @@ static void test_pull_fails(void **state)
 			rows[i].line);
 
 		fake_on(F(state), "POST /images/create", 1, REPLY(200, body));
-		fails_to_start(F(state), &s, LEM_E_ENGINE, rows[i].what, rows[i].fix);
+		fails_to_start(F(state), &s, LEM_E_IO, rows[i].what, rows[i].fix);
 	}
 	s.pull = "never";
 	fails_to_start(F(state), &s, LEM_E_REFUSED, "not on this host", "docker pull");
 	fake_set_image(F(state), NULL, NULL); /* pulled, they say */
 	s.pull = "missing";
-	fails_to_start(F(state), &s, LEM_E_ENGINE, "was pulled, but is not there", "");
+	fails_to_start(F(state), &s, LEM_E_IO, "was pulled, but is not there", "");
 	assert_int_equal(fake_count(F(state), "POST /containers/create"), 0);
 }
 
@@ -467,6 +467,29 @@ static void test_once_fails(void **state)
 	nothing_left(F(state));
 }
 
+static void be_slow(void *arg, const char *what, uint64_t done, uint64_t total)
+{
+	(void)arg, (void)what, (void)done, (void)total;
+	clock_sleep_until_ns(clock_now_ns() + 400 * NS_PER_MS);
+}
+
+/* Its time begins when it runs: an image may take long to come. */
+static void test_once_after_a_pull(void **state)
+{
+	const struct runner_context slow = {.cancel_fd = -1, .progress = be_slow};
+	struct launch_spec s = case_server();
+	struct once o = {.status = -77};
+
+	fake_set_image(F(state), NULL, FAKE_IMAGE);
+	fake_set_program(F(state), (struct fake_program){SAYS});
+	assert_int_equal(ops.run_once(&s, LIST("/lem/probe"), NULL, 700 * NS_PER_MS, &slow, &o.out,
+				      &o.log, &o.status, &o.err),
+			 0);
+	assert_string_equal(str_c(&o.out), "{}\n");
+	once_release(&o);
+	nothing_left(F(state));
+}
+
 /* The daemon dies: not "exit status 0". */
 static void test_once_lost(void **state)
 {
@@ -507,6 +530,7 @@ int main(void)
 		CASE(test_folders),
 		CASE(test_once),
 		CASE(test_once_fails),
+		CASE(test_once_after_a_pull),
 		CASE(test_once_lost),
 	};
 

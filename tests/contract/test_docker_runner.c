@@ -53,6 +53,11 @@ static void test_facts(void **state)
 	assert_null(g.cdi_spec_dirs);
 	g = facts(F(state), "{\"BuildahVersion\":\"1.28\",\"Rootless\":true}", &a);
 	assert_true(g.podman && g.rootless && g.cdi_on);
+	assert_string_equal(g.drops_requests, "of unknown version");
+	g = facts(F(state), "{\"BuildahVersion\":\"1.28\",\"ServerVersion\":\"4.3.1\"}", &a);
+	assert_string_equal(g.drops_requests, "4.3.1");
+	g = facts(F(state), "{\"BuildahVersion\":\"1.39\",\"ServerVersion\":\"5.4.0\"}", &a);
+	assert_true(g.podman && !g.drops_requests);
 }
 
 static void test_facts_fail(void **state)

@@ -344,6 +344,7 @@ static void test_engine_hangs(void **state)
 static void test_engine_fails(void **state)
 {
 	struct docker_case *c = *state;
+	struct doctor_report r = {0};
 	struct doctor_facts *f;
 
 	fake_on(c->f, "GET /info", -1, REPLY(500, "{\"message\":\"the disk is on fire\"}"));
@@ -358,6 +359,11 @@ static void test_engine_fails(void **state)
 	doctor_gather(c->dir, &f);
 	ASSERT_CHECK(f, "container-engine", DOCTOR_NOT_APPLICABLE, "none found");
 	ASSERT_CHECK(f, "R20", DOCTOR_NOT_APPLICABLE, "no container engine");
+	doctor_check_image(f, "r/engine:1", &r); /* one that is needed is another matter */
+	assert_int_equal(r.at[0].status, DOCTOR_ERROR);
+	assert_non_null(strstr(r.at[0].message, "there is no container engine"));
+	assert_non_null(strstr(r.at[0].fix, "runner: process"));
+	doctor_report_release(&r);
 	doctor_facts_free(f);
 }
 

@@ -119,6 +119,13 @@ def test_dry_run_shows_where_each_would_go(lem):
     assert not (lem.folder / "results").exists()
 
 
+def test_a_dry_run_without_a_daemon_is_no_error(lem):
+    config = lem.config(QUICK.replace("llamacpp", "pytorch"), runner="docker")
+    c = campaign(lem, config, "--dry-run", check=0, env={"DOCKER_HOST": "unix:///nowhere/docker.sock"})
+    assert [cell["status"] for cell in c["cells"]] == ["ready"] and c["cells"][0]["error"] is None
+    assert any("/nowhere/docker.sock" in w for w in c["cells"][0]["warnings"])
+
+
 def test_an_interrupt_stops_the_current_one_and_the_rest_is_not_started(lem):
     text = QUICK + "window: {min_duration_sec: 60}\nexperiments:\n  - {window: null}\n  - {}\n  - {}\n"
     p = lem.start("campaign", lem.config(text), "--json")

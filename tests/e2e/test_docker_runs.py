@@ -236,6 +236,7 @@ def test_a_gpu_that_the_engine_cannot_pass(run, other):
     with spec_changed(other, forget_gpu_5):
         _, err = run(3, host=other.host, gpus="[2, 5]", text_only=True)
     one_message(err, "R20", "could not select device driver", "NVIDIA Container Toolkit")
+    assert err.index("lem: warning: R21: ") < err.index("lem: loading") < err.index("warned before: R21: the CDI spec")
     assert err.count("could not select device driver") == 1, err
     assert other.containers() == []
 
@@ -244,11 +245,12 @@ def test_a_gpu_that_the_engine_cannot_pass(run, other):
 
 
 def one_message(err, *words):
-    """The words are there, in one message: what lem says itself, its progress aside, begins once."""
+    """The words are there, in one message: what lem says itself, warnings and progress aside, begins once."""
     for word in words:
         assert word in err, err
     progress = ("loading", "warming", "measuring", "stopping", "checking", "proving", "idle", "making", "pulling", "starting")
-    said = [line for line in err.splitlines() if line.startswith("lem: ") and (":" in line[5:] or not line[5:].startswith(progress))]
+    said = [line for line in err.splitlines() if line.startswith("lem: ") and not line.startswith("lem: warning: ")
+            and (":" in line[5:] or not line[5:].startswith(progress))]
     assert len(said) == 1, said
 
 

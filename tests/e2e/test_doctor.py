@@ -113,7 +113,7 @@ def test_machine_without_gpu_is_well(doctor):
     assert done.stderr == ""
     assert re.match(r"lem \S+ on .+, .+\n\nDriver\n", done.stdout)
     assert "  ·      10 checks                  no NVIDIA GPU in this machine\n" in done.stdout
-    assert "none found; experiments run as processes" in done.stdout
+    assert "none found; engines can only be started as processes" in done.stdout
     assert re.search(r"^no problem found, .*not applicable$", done.stdout, re.M)
     assert "\x1b" not in done.stdout
 

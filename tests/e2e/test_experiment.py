@@ -264,3 +264,31 @@ def test_example_files_are_good():
         done = subprocess.run([str(ROOT / "build" / "lem") if not os.environ.get("LEM_BUILD") else os.environ["LEM_BUILD"] + "/lem",
                                "config", "validate", str(path)], text=True, capture_output=True)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words, says", [
+    (["--nope"], "no such option: '--nope'"),
+    (["-x"], "no such option: '-x'"),
+    (["--json=yes"], "this option takes no value: '--json=yes'"),
+])
+@pytest.mark.parametrize("command", ["experiment", "campaign", "config", "gpus", "doctor", "model", "results"])
+def test_options_that_do_not_exist(lem, command, words, says):
+    done = lem(command, *(["validate"] if command == "config" else []), *words, check=2)
+    assert done.stderr == f"lem: {says}\nTry 'lem {command} --help'.\n" and done.stdout == ""
+
+
+def test_an_option_without_its_value(lem):
+    done = lem("experiment", "--set", check=2)
+    assert done.stderr == "lem: a value is missing after '--set'\nTry 'lem experiment --help'.\n"
+
+
+def test_an_interrupt_while_the_model_is_made(lem):
+    cache = lem.folder / "cache"
+    p = lem.start("experiment", lem.config(QUICK.replace("llama-15m", "llama-1b")), env={"LEM_CACHE_DIR": str(cache)})
+    deadline = time.monotonic() + 30
+    while not any(f.stat().st_size for f in cache.glob("models/*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == 130 and "interrupted" in err, err
+    assert list(cache.glob("models/*.gguf")) == []  # it was not made to its end first

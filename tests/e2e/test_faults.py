@@ -167,3 +167,17 @@ def test_lem_killed_takes_the_worker_along(lem):
     p.communicate()
     time.sleep(0.5)
     no_process_left(lem)
+
+
+def test_a_secret_that_the_engine_repeats_is_stored_nowhere(lem):
+    worker = lem.folder / "worker"
+    worker.write_text("""#!/bin/sh
+echo "my token is $HF_TOKEN" >&2
+echo "{\\"event\\": \\"error\\", \\"run\\": null, \\"code\\": \\"model_load\\", \\"message\\": \\"403 for $HF_TOKEN\\", \\"fatal\\": true}"
+""")
+    worker.chmod(0o755)
+    text = TEXT.replace(str(FAKE), str(worker)) + "env: {HF_TOKEN: hf_abcdefgh}\n"
+    done = lem("experiment", lem.config(text), check=1)
+    assert "403 for ***" in done.stderr and "hf_abcdefgh" not in done.stderr + done.stdout
+    for path in (lem.folder / "results").iterdir():
+        assert b"hf_abcdefgh" not in path.read_bytes(), path

@@ -179,6 +179,8 @@ def neighbour():
 def test_a_foreigner_in_the_window_contaminates(gpus):
     with neighbour() as pid:
         r, err = run(gpus, 4, nvml=f";procs=1:{pid}:1g", worker=SLOW)
+    told = f"lem: warning: R27: pid {pid} (sleep, user "
+    assert told in err and err.index(told) < err.index("lem: loading")  # before the run, not only after it
     assert r["verdict"]["level"] == "invalid"
     assert f"contaminated: pid {pid} (sleep, user " in reasons(r) and "used GPU 1 during the window" in reasons(r)
     assert [f["pid"] for f in r["routing"]["foreigners"]] == [pid]
@@ -380,6 +382,11 @@ def test_dry_run_of_a_container_hides_secrets(no_daemon):
         done = dry(no_daemon, *args, text=VLLM)
         assert "verysecret" not in done.stdout + done.stderr
     assert '"HF_TOKEN=***"' in done.stdout
+
+
+def test_dry_run_says_what_a_run_cannot_do(no_daemon):
+    done = dry(no_daemon, text=VLLM)  # the day it can, this line goes
+    assert "lem: warning: this version of lem cannot send requests to vllm yet: a run would be refused" in done.stderr
 
 
 def test_dry_run_of_a_container_refuses_an_absent_gpu(no_daemon):

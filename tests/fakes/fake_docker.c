@@ -296,7 +296,7 @@ void fake_docker_down(struct fake_docker *f)
 		pthread_mutex_unlock(&f->lock);
 		return;
 	}
-	f->down = true;
+	f->down = f->going_down = true;
 	shutdown(f->listener, SHUT_RDWR);
 	for (size_t i = 0; i < f->n_conns; i++)
 		if (f->conns[i].fd >= 0)
@@ -307,10 +307,19 @@ void fake_docker_down(struct fake_docker *f)
 	pthread_mutex_unlock(&f->lock);
 	pthread_join(f->acceptor, NULL);
 	close(f->listener); /* the path stays: a connect is refused */
+	pthread_mutex_lock(&f->lock);
+	f->going_down = false;
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->lock);
 }
 
 void fake_docker_up(struct fake_docker *f)
 {
+	/* a connection's thread may still be taking it down: it must not find the new listener */
+	pthread_mutex_lock(&f->lock);
+	while (f->going_down)
+		pthread_cond_wait(&f->changed, &f->lock);
+	pthread_mutex_unlock(&f->lock);
 	listen_on(f);
 }
 

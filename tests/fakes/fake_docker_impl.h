@@ -47,6 +47,7 @@ struct fake_docker {
 	long pid;
 	int listener;
 	volatile bool down, stopping;
+	bool going_down; /* under the lock */
 	pthread_t acceptor;
 	struct fake_program program;
 	struct fake_rule rules[FAKE_RULES];

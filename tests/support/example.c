@@ -139,6 +139,7 @@ static void fill_requests(struct run_record *r)
 					     .output_tokens = OUT,
 					     .output_tokens_asked = i % 2 ? OUT : 0,
 					     .first_stamp = r->n_token_stamps,
+					     .n_stamps = OUT,
 					     .truncated = i == 7};
 		SET(q->finish, i == 19 ? "eos" : "length");
 		q->text = i % 3 ? NULL : arena_strdup(&r->arena, "Être ou ne pas être\n");

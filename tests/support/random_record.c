@@ -115,6 +115,11 @@ static void any_requests(struct rand *rnd, struct run_record *r)
 	r->token_stamps_ns = r->n_token_stamps ? lem_calloc(r->n_token_stamps, 8) : NULL;
 	for (size_t i = 0; i < r->n_token_stamps; i++)
 		r->token_stamps_ns[i] = any_i64(rnd);
+	r->stamp_tokens = r->n_token_stamps && rand_below(rnd, 2)
+				  ? lem_calloc(r->n_token_stamps, sizeof(*r->stamp_tokens))
+				  : NULL;
+	for (size_t i = 0; i < r->n_token_stamps && r->stamp_tokens; i++)
+		r->stamp_tokens[i] = (int32_t)any_i64(rnd);
 	r->n_requests = (size_t)rand_below(rnd, 30);
 	r->requests = r->n_requests ? lem_calloc(r->n_requests, sizeof(*r->requests)) : NULL;
 	r->n_requests_asked = (size_t)rand_below(rnd, 1000);
@@ -134,7 +139,11 @@ static void any_requests(struct rand *rnd, struct run_record *r)
 		for (size_t k = 0; k < ARRAY_LEN(numbers); k++)
 			*numbers[k] = any_i64(rnd);
 		q->first_stamp = (size_t)rand_below(rnd, r->n_token_stamps + 1);
-		q->output_tokens = (int64_t)rand_below(rnd, r->n_token_stamps - q->first_stamp + 1);
+		q->n_stamps = (int64_t)rand_below(rnd, r->n_token_stamps - q->first_stamp + 1);
+		q->output_tokens = (int64_t)rand_below(rnd, 5000);
+		q->cached_tokens = any_i64(rnd);
+		q->uncounted = rand_below(rnd, 2);
+		any_chars(rnd, q->failure, sizeof(q->failure));
 		q->truncated = rand_below(rnd, 2);
 		any_chars(rnd, q->finish, sizeof(q->finish));
 		q->text = any_text(rnd, &r->arena);
@@ -247,6 +256,16 @@ void random_record(struct run_record *r, struct rand *rnd)
 	any_requests(rnd, r);
 	any_steps(rnd, r);
 	any_samples(rnd, &r->samples);
+	r->server = (struct server_record){
+		.used = rand_below(rnd, 2),
+		.url = any_text(rnd, &r->arena),
+		.metrics_before = any_text(rnd, &r->arena),
+		.metrics_after = any_text(rnd, &r->arena),
+		.arrivals = rand_below(rnd, 2),
+		.prefix_cache = rand_below(rnd, 2),
+		.client_cpu_ns = any_i64(rnd),
+		.client_per_s = any_f64(rnd),
+	};
 	for (uint64_t n = rand_below(rnd, 4); n; n--)
 		run_record_note(r, "note %d", (int)n);
 }

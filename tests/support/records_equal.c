@@ -17,7 +17,8 @@ static bool same_requests(const struct run_record *a, const struct run_record *b
 			return false;
 		x.text = y.text = NULL;
 		if (memcmp(&x, &y, offsetof(struct request_record, truncated)) != 0 ||
-		    x.truncated != y.truncated || !str_eq(x.finish, y.finish))
+		    x.truncated != y.truncated || x.uncounted != y.uncounted ||
+		    !str_eq(x.finish, y.finish) || !str_eq(x.failure, y.failure))
 			return false;
 	}
 	return true;
@@ -166,6 +167,23 @@ static bool same_texts(const struct run_record *a, const struct run_record *b)
 	       str_eq(a->prompts_hash, b->prompts_hash) && str_eq(a->log_tail, b->log_tail);
 }
 
+static bool same_server(const struct server_record *a, const struct server_record *b)
+{
+	return a->used == b->used && str_eq(a->url, b->url) &&
+	       str_eq(a->metrics_before, b->metrics_before) &&
+	       str_eq(a->metrics_after, b->metrics_after) && a->arrivals == b->arrivals &&
+	       a->prefix_cache == b->prefix_cache && a->client_cpu_ns == b->client_cpu_ns &&
+	       same(&a->client_per_s, &b->client_per_s, sizeof(double));
+}
+
+static bool same_stamps(const struct run_record *a, const struct run_record *b)
+{
+	return a->n_token_stamps == b->n_token_stamps && !a->stamp_tokens == !b->stamp_tokens &&
+	       same(a->token_stamps_ns, b->token_stamps_ns, a->n_token_stamps * 8) &&
+	       (!a->stamp_tokens || same(a->stamp_tokens, b->stamp_tokens,
+					 a->n_token_stamps * sizeof(*a->stamp_tokens)));
+}
+
 bool records_equal(const struct run_record *a, const struct run_record *b, const char **ret_field)
 {
 	const struct {
@@ -180,10 +198,9 @@ bool records_equal(const struct run_record *a, const struct run_record *b, const
 		{"binding", same_binding(&a->binding, &b->binding)},
 		{"phases", same_phases(a, b)},
 		{"warmup", same_warmup(&a->warmup, &b->warmup)},
-		{"requests",
-		 same_requests(a, b) && a->n_requests_asked == b->n_requests_asked &&
-			 a->n_token_stamps == b->n_token_stamps &&
-			 same(a->token_stamps_ns, b->token_stamps_ns, a->n_token_stamps * 8)},
+		{"requests", same_requests(a, b) && a->n_requests_asked == b->n_requests_asked &&
+				     same_stamps(a, b)},
+		{"server", same_server(&a->server, &b->server)},
 		{"steps", same_steps(a, b)},
 		{"samples", same_samples(&a->samples, &b->samples)},
 		{"notes", same_notes(a, b)},

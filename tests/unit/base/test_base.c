@@ -236,16 +236,36 @@ static void test_clock(void **state)
 	assert_true(llabs(clock_wall_offset_ns() - (clock_wall_ns() - clock_now_ns())) < NS_PER_S);
 }
 
+static void test_blot(void **state)
+{
+	static const char *const rows[][3] = {
+		{"403 for hf_abcd, hf_abcdhf_abcd.", "hf_abcd", "403 for ***, ******."},
+		{"cut off: hf_ab", "hf_abcd", "cut off: ***"},
+		{"cut off: hf", "hf_abcd", "cut off: hf"},
+		{"aaaa", "aaa", "***a"},
+		{"ab is too short", "ab", "ab is too short"},
+		{"", "abc", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		_cleanup_free_ char *text = lem_strdup(rows[i][0]);
+
+		str_blot(text, rows[i][1]);
+		assert_string_equal(text, rows[i][2]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_str_grows),  cmocka_unit_test(test_str_long_format),
-		cmocka_unit_test(test_utf8),       cmocka_unit_test(test_distance),
-		cmocka_unit_test(test_num_strict), cmocka_unit_test(test_num_units),
-		cmocka_unit_test(test_error),      cmocka_unit_test(test_arena),
-		cmocka_unit_test(test_vec),        cmocka_unit_test(test_rand),
-		cmocka_unit_test(test_jsonw),      cmocka_unit_test(test_digest),
-		cmocka_unit_test(test_clock),
+		cmocka_unit_test(test_str_grows), cmocka_unit_test(test_str_long_format),
+		cmocka_unit_test(test_blot),      cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_distance),  cmocka_unit_test(test_num_strict),
+		cmocka_unit_test(test_num_units), cmocka_unit_test(test_error),
+		cmocka_unit_test(test_arena),     cmocka_unit_test(test_vec),
+		cmocka_unit_test(test_rand),      cmocka_unit_test(test_jsonw),
+		cmocka_unit_test(test_digest),    cmocka_unit_test(test_clock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -280,7 +280,8 @@ static void test_cuda_visible_devices(void **state)
 	assert_string_equal(resolve(&a, "2,0", "1", NULL).gpus[0].name, "A");
 	assert_string_equal(resolve(&a, "2,0", "host:0", NULL).gpus[0].name, "A");
 	assert_string_equal(resolve(&a, "GPU-deadbeef", "0", NULL).gpus[0].name, "C");
-	refuse("2,0", "2", NULL, "there are 2 GPUs here", "0 = GPU-deadbeef, 1 = GPU-1a2b3c40");
+	refuse("2,0", "2", NULL, "CUDA_VISIBLE_DEVICES leaves this shell 2 of 6 GPUs",
+	       "0 = GPU-deadbeef (host:2), 1 = GPU-1a2b3c40 (host:0)");
 	refuse("2,0", "host:1", NULL, "hides from this shell", "unset");
 	refuse("2,0", "GPU-1a2b3c41", NULL, "hides", "unset");
 	refuse("", "0", NULL, "empty", "gpus: []");

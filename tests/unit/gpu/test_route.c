@@ -218,6 +218,10 @@ static void test_rootless_and_podman_need_cdi(void **state)
 	r = route(&workstation, GPU_TO_CONTAINER, &podman, &host, ITEMS("1"));
 	assert_string_equal(r.b.path, "podman-cdi");
 	arena_release(&r.a);
+	podman.drops_requests = "4.3.1";
+	r = route(&workstation, GPU_TO_CONTAINER, &podman, &host, ITEMS("1"));
+	refused(&r, "R35: Podman 4.3.1 starts containers without the GPUs", "5.4");
+	podman.drops_requests = NULL;
 	podman.cdi_devices = other;
 	r = route(&workstation, GPU_TO_CONTAINER, &podman, &host, ITEMS("1"));
 	refused(&r, "R21: no CDI specification names GPU 1", "nvidia-cdi-refresh");

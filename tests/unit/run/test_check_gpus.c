@@ -115,6 +115,13 @@ static void test_compute_mode(void **state)
 	put(&s, "gpus=4;computemode=3");
 	assert_int_equal(life_check_gpus(&s.life, &err), 0);
 	take(&s);
+	put(&s, "gpus=4;computemode=3;procs=2:1:1g;graphics=1:1"); /* it takes one, and has it */
+	assert_int_equal(life_check_gpus(&s.life, &err), -LEM_E_REFUSED);
+	assert_true(str_starts(err.what, "R28: GPU 2 takes one process only"));
+	assert_non_null(strstr(err.what, "pid 1"));
+	s.life.planning = true; /* it may have gone by then */
+	assert_int_equal(life_check_gpus(&s.life, &err), 0);
+	take(&s);
 	put(&s, "gpus=4;computemode=2");
 	assert_int_equal(life_check_gpus(&s.life, &err), -LEM_E_REFUSED);
 	assert_true(str_starts(err.what, "R28: GPU 1"));

@@ -110,6 +110,48 @@ static void test_proved(void **state)
 	assert_true(str_starts(script.argv0, s->folder));
 }
 
+static void test_secrets_are_blotted_out(void **state)
+{
+	static const char *const env[] = {"HF_TOKEN=hf_of_config", "PLAIN=plain", NULL};
+	struct stage *s = *state;
+	struct lem_error err = LEM_ERROR_INIT;
+	char log[] = "hf_of_config plain own_secret";
+
+	setenv("LEM_TEST_API_KEY", "own_secret", 1);
+	s->life.spec.env = env;
+	(void)lem_fail(&err, LEM_E_ENGINE, "403 for hf_of_config");
+	life_scrub(&s->life, &err, log);
+	assert_string_equal(log, "*** plain ***");
+	assert_string_equal(err.what, "403 for ***");
+	life_scrub(&s->life, NULL, log); /* it went well */
+	unsetenv("LEM_TEST_API_KEY");
+}
+
+/* What was doubtful about the way the GPUs go in belongs to the story when the start fails. */
+static void test_warned_before_a_failed_start(void **state)
+{
+	static const char *const warnings[] = {
+		"R40: the GPUs differ", "R21: the CDI specifications do not name GPU 5", NULL};
+	struct stage *s = *state;
+	struct lem_error err = LEM_ERROR_INIT;
+
+	s->record.binding.warnings = warnings;
+	(void)lem_fail(&err, LEM_E_ROUTING, "R20: no way to pass GPUs");
+	(void)lem_error_why(&err, "could not select device driver");
+	life_recall(&s->life, &err);
+	assert_string_equal(err.what, "R20: no way to pass GPUs");
+	assert_string_equal(err.why, "warned before: R21: the CDI specifications do not name GPU "
+				     "5; could not select device driver");
+	s->record.engine_version = "1"; /* it came up: the way in was no trouble */
+	(void)lem_fail(&err, LEM_E_ENGINE, "out of memory");
+	life_recall(&s->life, &err);
+	assert_string_equal(err.why, "");
+	s->record.engine_version = NULL;
+	(void)lem_fail(&err, LEM_E_INTERRUPTED, "interrupted");
+	life_recall(&s->life, &err);
+	assert_string_equal(err.why, "");
+}
+
 static void test_in_a_container_the_probe_is_bound(void **state)
 {
 	struct stage *s = *state;
@@ -328,6 +370,8 @@ int main(void)
 		STAGE_TEST(test_cpu_needs_no_proof),
 		STAGE_TEST(test_what_the_engine_names),
 		STAGE_TEST(test_blame),
+		STAGE_TEST(test_secrets_are_blotted_out),
+		STAGE_TEST(test_warned_before_a_failed_start),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,6 +59,7 @@ static void build(struct run_record *r)
 						     .input_tokens = PROMPT,
 						     .output_tokens = DECODES + 1,
 						     .first_stamp = r->n_token_stamps,
+						     .n_stamps = DECODES + 1,
 						     .finish = "length"};
 			for (int d = 0; d <= DECODES; d++)
 				r->token_stamps_ns[r->n_token_stamps++] = t0 + S / 5 + d * S / 10;

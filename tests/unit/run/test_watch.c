@@ -195,6 +195,46 @@ static void test_lists_not_supported(void **state)
 	assert_true(binding.proved);
 }
 
+/* A driver call may outlast the run: what was told at the start must do. */
+static void test_keeps_what_it_was_told(void **state)
+{
+	struct running *r = lem_calloc(1, sizeof(*r));
+	struct watch *w = NULL;
+
+	(void)state;
+	use("");
+	r->host_pid = engine;
+	write_lists("0 %d 1000\n1 %d 1000\n", (int)engine, (int)engine);
+	assert_int_equal(watch_start(&binding, &w, NULL), 0);
+	watch_resume(w, r);
+	free(r);
+	watch_stop(w, 1, &binding);
+	assert_int_equal(binding.guard_level, GPU_GUARD_SEEN);
+	assert_int_equal(binding.n_foreigners, 0);
+}
+
+/* Listed a moment ago, gone when it is asked whose it was: it may have been the engine's. */
+static void test_gone_before_it_was_asked(void **state)
+{
+	const struct running r = {.host_pid = engine};
+	struct watch *w = NULL;
+	pid_t gone = fork();
+
+	(void)state;
+	if (gone == 0)
+		_exit(0);
+	assert_int_equal(waitpid(gone, NULL, 0), gone);
+	use("");
+	write_lists("0 %d 1000\n0 %d 1000\n1 %d 1000\n1 1 1000\n", (int)gone, (int)engine,
+		    (int)engine);
+	assert_int_equal(watch_start(&binding, &w, NULL), 0);
+	watch_resume(w, &r);
+	watch_stop(w, 1, &binding);
+	assert_int_equal(binding.guard_level, GPU_GUARD_SEEN);
+	assert_int_equal(binding.n_foreigners, 1);
+	assert_int_equal(binding.foreigners[0].pid, 1);
+}
+
 static void test_no_driver(void **state)
 {
 	struct lem_error err = LEM_ERROR_INIT;
@@ -218,6 +258,8 @@ int main(void)
 		WATCH_TEST(test_stray),
 		WATCH_TEST(test_lost),
 		WATCH_TEST(test_lists_not_supported),
+		WATCH_TEST(test_keeps_what_it_was_told),
+		WATCH_TEST(test_gone_before_it_was_asked),
 		WATCH_TEST(test_no_driver),
 	};
 

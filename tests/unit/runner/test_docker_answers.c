@@ -58,6 +58,26 @@ static void test_podman_info(void **state)
 	assert_null(i.root_dir);
 }
 
+static void test_old_podman_drops_requests(void **state)
+{
+	static const struct {
+		const char *version;
+		bool podman, drops;
+	} rows[] = {
+		{"4.3.1", true, true},   {"5.3.2", true, true},      {"5.4.0", true, false},
+		{"5.10.1", true, false}, {"6.0.0-rc1", true, false}, {NULL, true, true},
+		{"odd", true, true},     {"26.1.5", false, false},   {"4.3.1", false, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const struct docker_info info = {.podman = rows[i].podman,
+						 .server_version = rows[i].version};
+
+		assert_int_equal(docker_drops_requests(&info), rows[i].drops);
+	}
+}
+
 /* Wrong types count as absent. */
 static void test_info_wrong_types(void **state)
 {
@@ -271,6 +291,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_info),
 		cmocka_unit_test(test_podman_info),
+		cmocka_unit_test(test_old_podman_drops_requests),
 		cmocka_unit_test(test_info_wrong_types),
 		cmocka_unit_test(test_image),
 		cmocka_unit_test(test_state),

@@ -1,4 +1,5 @@
 #include "store/codec.h"
+#include "sys/fs.h"
 
 #include <setjmp.h>
 
@@ -113,7 +114,7 @@ static void test_every_cut_is_seen(void **state)
 static bool sane(const struct run_record *r)
 {
 	for (size_t i = 0; i < r->n_requests; i++)
-		if (r->requests[i].first_stamp + (size_t)r->requests[i].output_tokens >
+		if (r->requests[i].first_stamp + (size_t)r->requests[i].n_stamps >
 		    r->n_token_stamps)
 			return false;
 	for (size_t i = 0; i < r->samples.n_series; i++)
@@ -156,6 +157,31 @@ static void test_other_versions_are_named(void **state)
 	bytes.buf[8] = 99; /* the version follows eight bytes of magic, little endian */
 	assert_int_equal(record_decode(bytes.buf, bytes.len, &r, &err), -LEM_E_UNSUPPORTED);
 	assert_non_null(strstr(err.what, "format 99"));
+}
+
+/* tests/fuzz/corpus/codec/proof was stored by the version before servers were driven over HTTP. */
+static void test_version_2_is_read(void **state)
+{
+	const char *root = getenv("LEM_SOURCE_ROOT");
+	_cleanup_free_ char *path =
+		lem_asprintf("%s/tests/fuzz/corpus/codec/proof", root ? root : ".");
+	_cleanup_str_ struct str bytes = STR_INIT;
+	struct lem_error err = LEM_ERROR_INIT;
+	struct run_record r;
+
+	(void)state;
+	assert_return_code(fs_read_file(path, 1 << 20, &bytes, &err), 0);
+	assert_int_equal(bytes.buf[8], 2);
+	run_record_init(&r);
+	if (record_decode(bytes.buf, bytes.len, &r, &err) < 0)
+		fail_msg("%s", err.what);
+	assert_false(r.server.used);
+	assert_null(r.stamp_tokens);
+	for (size_t i = 0; i < r.n_requests; i++) {
+		assert_int_equal(r.requests[i].n_stamps, r.requests[i].output_tokens);
+		assert_int_equal(r.requests[i].cached_tokens, -1);
+	}
+	run_record_release(&r);
 }
 
 /* tests/fuzz/corpus/codec/rich was stored by the version before the proof existed. */
@@ -260,6 +286,7 @@ int main(void)
 		cmocka_unit_test(test_every_cut_is_seen),
 		cmocka_unit_test(test_every_flip_is_safe),
 		cmocka_unit_test(test_other_versions_are_named),
+		cmocka_unit_test(test_version_2_is_read),
 		cmocka_unit_test(test_version_1_is_read),
 		cmocka_unit_test(test_pack),
 		cmocka_unit_test(test_damaged_frames_are_refused),

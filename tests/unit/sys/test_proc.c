@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -141,6 +142,57 @@ static void test_nothing_is_orphaned(void **state)
 	assert_int_equal(errno, ESRCH);
 }
 
+/* Holds a process by ptrace, so that it does not go when it is killed: as one does that is stuck in
+ * a driver. 0 when that is not allowed here. */
+static pid_t hold(pid_t target)
+{
+	int ready[2];
+	char ok = 0;
+	pid_t holder;
+
+	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+	holder = fork();
+	if (holder == 0) {
+		ok = ptrace(PTRACE_SEIZE, target, NULL, NULL) == 0;
+		_exit(write(ready[1], &ok, 1) == 1 && ok ? pause() : 1);
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &ok, 1), 1);
+	close(ready[0]);
+	if (ok)
+		return holder;
+	waitpid(holder, NULL, 0);
+	return 0;
+}
+
+static void test_stop_does_not_wait_for_ever(void **state)
+{
+	struct proc p = PROC_INIT;
+	int64_t t0 = clock_now_ns();
+	char buf[64];
+	pid_t holder;
+
+	(void)state;
+	spawn_sh("exec sleep 300", NULL, &p);
+	holder = hold(p.pid);
+	if (!holder) {
+		proc_stop(&p, 0, -1);
+		print_message("ptrace is not allowed here: nothing can be made to hang\n");
+		skip();
+	}
+	pid_t pid = p.pid;
+
+	p.killed_patience_ns = 300 * NS_PER_MS;
+	proc_stop(&p, 0, -1);
+	proc_release(&p); /* nor a second time */
+	assert_true(clock_now_ns() - t0 < 5 * NS_PER_S);
+	assert_false(p.reaped);
+	assert_non_null(strstr(proc_describe_end(&p, buf, sizeof(buf)), "stuck"));
+	kill(holder, SIGKILL);
+	assert_int_equal(waitpid(holder, NULL, 0), holder);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 /* Stopping one child leaves another one's process alone. */
 static void test_siblings_live_on(void **state)
 {
@@ -178,6 +230,7 @@ int main(void)
 		cmocka_unit_test(test_stop_kills_the_deaf),
 		cmocka_unit_test(test_stop_hurries),
 		cmocka_unit_test(test_nothing_is_orphaned),
+		cmocka_unit_test(test_stop_does_not_wait_for_ever),
 		cmocka_unit_test(test_siblings_live_on),
 		cmocka_unit_test(test_flood_does_not_block_stop),
 	};
