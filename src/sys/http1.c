@@ -248,7 +248,7 @@ size_t http1_next(struct http1 *p, const char *in, size_t n, const char **ret_bo
 		case HTTP1_CHUNK_SIZE:
 			if (quick_size(p, in + used, n - used, &used))
 				break;
-			/* fall through */
+			__attribute__((fallthrough));
 		default: line_byte(p, in[used++]);
 		}
 	}
