@@ -180,11 +180,6 @@ static int make_spec(struct life *l, struct lem_error *err)
 {
 	int rc = launch(l, err);
 
-	if (rc >= 0 && l->planning && !l->engine->measurable)
-		run_record_note(l->rec,
-				"this version of lem cannot send requests to %s yet: a run would "
-				"be refused",
-				l->engine->name);
 	if (rc < 0 || l->planning)
 		return rc;
 	rc = write_files(l, err);

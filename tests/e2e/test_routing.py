@@ -384,11 +384,6 @@ def test_dry_run_of_a_container_hides_secrets(no_daemon):
     assert '"HF_TOKEN=***"' in done.stdout
 
 
-def test_dry_run_says_what_a_run_cannot_do(no_daemon):
-    done = dry(no_daemon, text=VLLM)  # the day it can, this line goes
-    assert "lem: warning: this version of lem cannot send requests to vllm yet: a run would be refused" in done.stderr
-
-
 def test_dry_run_of_a_container_refuses_an_absent_gpu(no_daemon):
     assert "gpus lists 9" in dry(no_daemon, "--set", "gpus=[3, 9]", check=2, text=VLLM).stderr
 
