@@ -33,6 +33,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ok = json_scan_skip(&s) && json_scan_end(&s);
 	if (ok != !s.bad)
 		abort();
+	if (memchr(data, 0, size))
+		return 0; /* jansson loses a NUL that ends a number */
 	tree = json_loadb(copy, size, JSON_DECODE_ANY, NULL);
 	if (tree && !ok && depth_of(copy, size) <= JSON_SCAN_DEPTH)
 		abort();
