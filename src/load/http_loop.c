@@ -1,12 +1,10 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "load/http_impl.h"
 
-/* A late send spoils a measurement, and the loop needs little: it goes before ordinary work. */
-enum { EVENTS = 256, NICE = -10 };
+enum { EVENTS = 256 };
 
 /* Before a job is due the loop looks without sleeping: waking from sleep takes about this long. */
 #define SPIN_NS (60 * NS_PER_US)
@@ -268,8 +266,9 @@ void *http_loop_main(void *arg)
 	int64_t cpu_ns;
 
 	(void)prctl(PR_SET_NAME, "lem-load");
-	(void)prctl(PR_SET_TIMERSLACK, 1UL);      /* the default, 50 µs, is the size of our bar */
-	(void)setpriority(PRIO_PROCESS, 0, NICE); /* of this thread; where that is allowed */
+	(void)prctl(PR_SET_TIMERSLACK, 1UL); /* the default, 50 µs, is the size of our bar */
+	if (!l->q->no_pinning)
+		l->urgency = urgent_thread(); /* a late send spoils a measurement */
 	l->wall_offset_ns = clock_wall_offset_ns();
 	l->t_offset_ns = clock_now_ns();
 	preconnect(l);

@@ -128,6 +128,7 @@ static void figures(const struct roofline_case *c, const struct http_load_result
 			   .p99 = (double)r->lag.p99_ns / 1e3,
 			   .max = (double)r->lag.max_ns / 1e3},
 		.e2e_ms = e2e(r),
+		.urgency = r->urgency,
 		.first_failure = r->first_failure,
 	};
 	ret->requests_per_cpu_s = (double)ret->n_ok / ret->cpu_s;

@@ -40,6 +40,7 @@ struct roofline_figures {
 	struct roofline_spread itl_error_us;  /* | gap here − gap there |; recorded only */
 	struct roofline_spread e2e_ms;        /* last chunk − scheduled */
 	double kernel_stamps;                 /* share of receives */
+	const char *urgency;                  /* of the client's thread */
 	struct lem_error first_failure;
 };
 
