@@ -50,7 +50,8 @@ static bool burst(const char *name, int32_t tokens, size_t n, size_t in_flight)
 	const struct roofline_case c = {.tokens = tokens,
 					.n = n,
 					.plan = {.mode = HTTP_LOAD_CLOSED, .in_flight = in_flight},
-					.preconnect = in_flight};
+					.preconnect = in_flight,
+					.ordinary = true};
 	double requests[ROUNDS], chunks[ROUNDS];
 	struct roofline_figures f;
 

@@ -49,7 +49,8 @@ static int burst(const char *what, int32_t tokens, size_t n, size_t in_flight,
 	const struct roofline_case c = {.tokens = tokens,
 					.n = n,
 					.plan = {.mode = HTTP_LOAD_CLOSED, .in_flight = in_flight},
-					.preconnect = in_flight};
+					.preconnect = in_flight,
+					.ordinary = true};
 	int r = one(what, &c, ret, err);
 
 	return r < 0 ? r : one(what, &c, ret, err);

@@ -192,6 +192,7 @@ static int measure(const struct roofline_case *c, const struct null_server *s,
 	q.n_jobs = c->n;
 	q.plan = c->plan;
 	q.preconnect = c->preconnect;
+	q.no_pinning = c->ordinary;
 	/* both ends of a connection may be descriptors of this process */
 	q.limits.max_connections = MAX(c->preconnect, (size_t)CONNECTIONS_MAX);
 	q.keep_text = c->script.record > 0;

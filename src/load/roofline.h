@@ -16,6 +16,8 @@ struct roofline_case {
 	struct http_load_plan plan;
 	double rate_hz; /* open loop: constant */
 	size_t preconnect;
+	bool ordinary; /* the client's thread as one among others: it sleeps longer and finds more
+			*/
 	void (*tick)(const struct http_load_progress *p, void *arg);
 	void *arg;
 	int64_t total_ns; /* bound; 0: 60 s */
