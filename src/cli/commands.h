@@ -4,6 +4,7 @@
 #ifndef LEM_CLI_COMMANDS_H
 #define LEM_CLI_COMMANDS_H
 
+int cmd_bench(int argc, char **argv);
 int cmd_campaign(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);

@@ -9,6 +9,7 @@ static const struct command commands[] = {
 	{"config", cmd_config, "check and explain configuration files"},
 	{"gpus", cmd_gpus, "list the GPUs of this host and what to write in gpus:"},
 	{"doctor", cmd_doctor, "check this host: GPUs, containers, energy counters"},
+	{"bench", cmd_bench, "how fast and how exact this host's load client is"},
 	{"model", cmd_model, "list, describe and make model files"},
 	{"help", cmd_help, "this text"},
 	{"version", cmd_version, "version of the program and of its result documents"},

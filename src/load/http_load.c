@@ -14,9 +14,13 @@
 #include "base/str.h"
 #include "load/http_impl.h"
 
-enum { FDS_KEPT = 64, WARM_BYTES = 32 << 20 };
+enum { FDS_KEPT = 64 };
 
 #define RESERVE_MAX (UINT64_C(256) << 30)
+/* Memory taken before the window; what comes beyond it costs a fault each 4 KiB or 2 MiB. */
+#define WARM_MAX (UINT64_C(256) << 20)
+/* Head and framing of a response, and one event, as vLLM 0.24 sends them. */
+enum { HEAD_BYTES = 512, EVENT_BYTES = 256 };
 
 const char *http_load_failure_name(enum http_load_failure f)
 {
@@ -153,6 +157,15 @@ static uint64_t log_bytes(const struct http_load_request *q)
 	return MIN(n, RESERVE_MAX);
 }
 
+static uint64_t expected_bytes(const struct http_load_request *q)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < q->n_jobs && n < WARM_MAX; i++)
+		n += HEAD_BYTES + (uint64_t)MAX(q->jobs[i].output_tokens, 1) * EVENT_BYTES;
+	return MIN(n, WARM_MAX);
+}
+
 static int reserve(struct http_loop *l, size_t fds, struct lem_error *err)
 {
 	const struct http_load_request *q = l->q;
@@ -161,7 +174,7 @@ static int reserve(struct http_loop *l, size_t fds, struct lem_error *err)
 
 	if (r < 0)
 		return r;
-	recv_log_warm(&l->log, MIN(bytes, (uint64_t)WARM_BYTES));
+	recv_log_warm(&l->log, expected_bytes(q));
 	l->max_conns = connections(q, fds);
 	l->conns = lem_calloc(l->max_conns, sizeof(*l->conns));
 	l->idle = lem_calloc(l->max_conns, sizeof(*l->idle));
@@ -325,8 +338,11 @@ static void hand_over(struct http_loop *l, struct http_load_result *ret)
 	ret->t_start_ns = l->start_ns;
 	ret->t_end_ns = MAX(l->t_last_ns, l->start_ns);
 	ret->cpu_ns = l->cpu_ns;
+	ret->spin_ns = MIN(l->spin_ns, l->cpu_ns);
 	if (ret->t_end_ns > ret->t_start_ns)
-		ret->busy = (double)l->cpu_ns / (double)(ret->t_end_ns - ret->t_start_ns);
+		ret->busy = (double)(ret->cpu_ns - ret->spin_ns) /
+			    (double)(ret->t_end_ns - ret->t_start_ns);
+	ret->urgency = urgency_name(l->urgency);
 	ret->n_connections = l->n_dialled;
 	ret->max_in_flight = l->max_in_flight;
 	ret->n_waited = l->n_waited;
@@ -375,8 +391,10 @@ static int run_loop(struct http_loop *l, struct http_load_result *ret, struct le
 {
 	struct rlimit was;
 	size_t fds = raise_fds(&was);
+	int64_t cpu_ns = clock_thread_cpu_ns();
 	int r = prepare(l, fds, err);
 
+	ret->prepare_cpu_ns = clock_thread_cpu_ns() - cpu_ns;
 	if (r >= 0)
 		r = run_thread(l, ret, err);
 	if (r >= 0)
@@ -389,7 +407,7 @@ static int run_loop(struct http_loop *l, struct http_load_result *ret, struct le
 int http_load_run(const struct http_load_request *q, struct http_load_result *ret,
 		  struct lem_error *err)
 {
-	struct http_load_result found = {.n_jobs = q->n_jobs};
+	struct http_load_result found = {.n_jobs = q->n_jobs, .urgency = urgency_name(URGENT_NO)};
 	struct http_loop l = {.q = q,
 			      .n_jobs = q->n_jobs,
 			      .epoll_fd = -1,

@@ -81,8 +81,9 @@ struct http_load_request {
 	int64_t start_ns;  /* CLOCK_MONOTONIC of offset 0; 0: as soon as all is ready */
 	size_t preconnect; /* connections made before the start; they count in no latency */
 	bool keep_text;    /* put the answer's text in the result */
-	bool no_pinning;
-	int cancel_fd; /* readable: stop now, what was measured is kept; −1: none */
+	bool no_pinning;   /* the load thread is neither pinned nor put before others (sys/urgent.h)
+			    */
+	int cancel_fd;     /* readable: stop now, what was measured is kept; −1: none */
 	void (*tick)(const struct http_load_progress *p, void *arg); /* calling thread, may block */
 	int64_t tick_ns;                                             /* [100 ms] */
 	void *arg;
@@ -177,13 +178,16 @@ struct http_load_result {
 	int64_t prompt_tokens, completion_tokens; /* Σ over jobs that are ok and told them */
 	uint64_t bytes;
 	struct http_load_lag lag;
-	int64_t cpu_ns;       /* of the load thread, from start to the last response */
-	int64_t parse_cpu_ns; /* of the parsing afterwards */
-	double busy;          /* cpu_ns / (t_end − t_start): near 1, the client was the limit */
+	int64_t cpu_ns;         /* of the load thread, from start to the last response */
+	int64_t prepare_cpu_ns; /* of reserving memory before the start */
+	int64_t parse_cpu_ns;   /* of the parsing afterwards */
+	int64_t spin_ns; /* of cpu_ns: looked without sleeping, because a job was about to be due */
+	double busy; /* (cpu − spin) / (t_end − t_start): near 1, the client was the limit */
 	size_t n_connections, max_in_flight;
 	size_t n_waited; /* jobs that were due while every connection allowed was taken */
 	size_t n_receives, n_kernel_stamps; /* of which stamped by the kernel */
 	bool cancelled;
+	const char *urgency; /* of the load thread: "ordinary", "nice", "realtime"; static */
 	struct lem_error
 		first_failure; /* in words, of the first job that failed; code NONE: none */
 };

@@ -20,7 +20,8 @@ static void add_mark(struct reader *r, struct http1 *p, const struct recv_mark *
 	while (used < m->len && !http1_ended(p)) {
 		used += http1_next(p, in + used, m->len - used, &body, &k);
 		if (k)
-			str_addn(&r->body, body, k);
+			memcpy(r->body.buf + r->body.len, body, k);
+		r->body.len += k;
 	}
 	if (r->body.len > before)
 		*vec_push(&r->pieces) = (struct answer_piece){.end = r->body.len, .t_ns = m->t_ns};
@@ -33,10 +34,11 @@ static void collect(struct reader *r, size_t i)
 
 	http1_init(&p);
 	str_reset(&r->body);
+	str_reserve(&r->body,
+		    r->ret->jobs[i].n_bytes + 1); /* a body is shorter than its response */
 	vec_reset(&r->pieces);
 	for (uint32_t m = r->l->work[i].chain.first; m != RECV_LOG_END; m = r->l->log.marks[m].next)
 		add_mark(r, &p, &r->l->log.marks[m]);
-	str_addn(&r->body, "", 0);
 }
 
 static void keep_failure(struct reader *r, size_t i, const char *why)
@@ -146,11 +148,23 @@ static void read_lag(const struct http_loop *l, struct http_load_lag *ret)
 	ret->max_ns = lag[n - 1];
 }
 
+/* A chunk a token, as far as that was asked for; it grows where a server sends more. */
+static size_t chunks_expected(const struct http_loop *l)
+{
+	size_t n = 1;
+
+	for (size_t i = 0; i < l->n_jobs; i++)
+		if (l->work[i].complete && l->q->jobs[i].output_tokens > 0)
+			n += (size_t)l->q->jobs[i].output_tokens;
+	return MIN(n, (size_t)l->log.len / 32 + 1);
+}
+
 void http_read_all(struct http_loop *l, struct http_load_result *ret)
 {
 	struct reader r = {.l = l, .ret = ret};
 	int64_t cpu_ns = clock_thread_cpu_ns();
 
+	vec_reserve(&r.sink.chunks, chunks_expected(l));
 	r.sink.text = l->q->keep_text ? &r.text : NULL;
 	for (size_t i = 0; i < ret->n_jobs; i++) {
 		struct http_load_job *j = &ret->jobs[i];
