@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/num.h"
+#include "base/rand.h"
 #include "run/life.h"
 #include "sys/fs.h"
 
@@ -129,11 +130,12 @@ static const char *absolute(struct arena *a, const char *dir)
 	return arena_strdup(a, real ? real : "/");
 }
 
-/* One that nobody listens on now; 0: none. A server that finds it taken after all says so and ends.
- */
-static int free_port(void)
+/* Binds once and lets go again; the port, or 0. */
+static int try_port(uint16_t port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_port = htons(port),
+				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	_cleanup_fd_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	socklen_t n = sizeof(a);
 
@@ -141,6 +143,31 @@ static int free_port(void)
 	    getsockname(fd, (struct sockaddr *)&a, &n) < 0)
 		return 0;
 	return ntohs(a.sin_port);
+}
+
+/* One that nobody has now, and below those that the kernel gives to outgoing connections: an engine
+ * may load for minutes before it listens. 0: none; a server that finds it taken after all says so
+ * and ends. */
+static int free_port(void)
+{
+	enum { LOWEST = 10240, TRIES = 64, EPHEMERAL_USUALLY = 32768 };
+	char range[64];
+	int64_t below = EPHEMERAL_USUALLY;
+	struct rand r;
+
+	if (fs_read_line("/proc/sys/net/ipv4/ip_local_port_range", range, sizeof(range))) {
+		range[strcspn(range, " \t")] = '\0';
+		(void)num_parse_i64(range, &below);
+	}
+	rand_seed(&r, (uint64_t)clock_now_ns() ^ ((uint64_t)getpid() << 40));
+	for (int i = 0; i < TRIES && below > LOWEST && below <= 65535; i++) {
+		int port = try_port(
+			(uint16_t)(LOWEST + (int64_t)rand_below(&r, (uint64_t)(below - LOWEST))));
+
+		if (port)
+			return port;
+	}
+	return try_port(0);
 }
 
 static int launch(struct life *l, struct lem_error *err)

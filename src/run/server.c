@@ -365,10 +365,14 @@ static int until_ready(struct life *l, int64_t t_end_ns,
 
 	for (;;) {
 		int64_t left_ns = t_end_ns - clock_now_ns();
-		int rc = left_ns > 0 ? step(l, left_ns, &last) : -LEM_E_TIMEOUT;
+		struct lem_error now = {.code = LEM_E_TIMEOUT};
+		int rc = left_ns > 0 ? step(l, left_ns, &now) : -LEM_E_TIMEOUT;
 
 		if (rc >= 0)
 			return 0;
+		/* that the time is over says less than what came before */
+		if (now.code != LEM_E_TIMEOUT || last.code == LEM_E_NONE)
+			last = now;
 		rc = life_server_stopped(l, "starting", err);
 		if (rc < 0)
 			return rc;

@@ -129,11 +129,11 @@ def test_impossible_parallelism_is_refused_before_anything(lem):
         assert done.stderr.count("execve(") == 1 and "connect(" not in done.stderr
 
 
-def test_engines_that_cannot_be_started_are_refused(lem):
+def test_places_that_an_engine_cannot_run_in_are_refused(lem):
     (lem.folder / "p.txt").write_text("a\n")
-    text = "config_name: x\nmodel_name: m\nbackend: openai\nopenai: {url: 'http://127.0.0.1:1/v1'}\nprompts: {type: file, path: p.txt}\n"
+    text = "config_name: x\nmodel_name: synthetic:llama-15m\nbackend: vllm\nrunner: external\ngpus: []\nprompts: {type: synthetic}\n"
     done = lem("experiment", lem.config(text), check=2)
-    assert "cannot start openai" in done.stderr
+    assert "external runner" in done.stderr and "backend: openai" in done.stderr
 
 
 @pytest.mark.parametrize("change, message", [

@@ -387,3 +387,9 @@ def test_dialects(lem, name):
 def test_workers_are_not_driven_by_traffic(lem):
     done = lem("experiment", lem.config(), "--set", "traffic={rate: 1}", check=2)
     assert "llamacpp" in done.stderr and "traffic" in done.stderr
+
+
+def test_dry_run_of_a_server_that_runs_already(lem):
+    done = lem("experiment", lem.config(openai(1)), "--dry-run", check=0)
+    plan = json.loads(lem("experiment", lem.config(openai(1)), "--dry-run", "--json", check=0).stdout)
+    assert "external" in done.stdout + json.dumps(plan) and not (lem.folder / "results").exists()

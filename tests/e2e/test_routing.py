@@ -384,6 +384,10 @@ def test_dry_run_of_a_container_hides_secrets(no_daemon):
     assert '"HF_TOKEN=***"' in done.stdout
 
 
+def test_dry_run_of_a_server_promises_no_less_than_a_run(no_daemon):
+    assert "would be refused" not in dry(no_daemon, text=VLLM).stderr  # requests can be sent to it
+
+
 def test_dry_run_of_a_container_refuses_an_absent_gpu(no_daemon):
     assert "gpus lists 9" in dry(no_daemon, "--set", "gpus=[3, 9]", check=2, text=VLLM).stderr
 

@@ -195,6 +195,9 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
+    def handle_error(self, *_):
+        pass  # a client that goes away is no news
+
 
 def main():
     o = Handler.o = options(sys.argv[1:])
