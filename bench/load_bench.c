@@ -50,7 +50,8 @@ static bool burst(const char *name, int32_t tokens, size_t n, size_t in_flight)
 	const struct roofline_case c = {.tokens = tokens,
 					.n = n,
 					.plan = {.mode = HTTP_LOAD_CLOSED, .in_flight = in_flight},
-					.preconnect = in_flight};
+					.preconnect = in_flight,
+					.ordinary = true};
 	double requests[ROUNDS], chunks[ROUNDS];
 	struct roofline_figures f;
 
@@ -85,6 +86,7 @@ static bool paced(const char *name, size_t streams)
 		return false;
 	say(name, "itl_script_p50_us", f.itl_script_us.p50);
 	say(name, "itl_script_p99_us", f.itl_script_us.p99);
+	say(name, "itl_server_p99_us", f.itl_server_us.p99);
 	say(name, "itl_error_p50_us", f.itl_error_us.p50);
 	say(name, "itl_error_p99_us", f.itl_error_us.p99);
 	say(name, "stamp_p50_us", f.stamp_us.p50);

@@ -49,7 +49,8 @@ static int burst(const char *what, int32_t tokens, size_t n, size_t in_flight,
 	const struct roofline_case c = {.tokens = tokens,
 					.n = n,
 					.plan = {.mode = HTTP_LOAD_CLOSED, .in_flight = in_flight},
-					.preconnect = in_flight};
+					.preconnect = in_flight,
+					.ordinary = true};
 	int r = one(what, &c, ret, err);
 
 	return r < 0 ? r : one(what, &c, ret, err);
@@ -102,6 +103,7 @@ static void text(const struct client_figures *f)
 	row("token gaps, 99th percentile error", "us", f->self.itl_error_us.p99,
 	    "against those of the server");
 	row("stamps by the kernel", "%", f->self.kernel_stamps * 100, "");
+	printf("  %-34s %10s\n", "the client's thread", f->open.urgency);
 }
 
 static void json_spread(struct jsonw *w, const char *key, const struct roofline_spread *s)
@@ -138,6 +140,7 @@ static void json(const struct client_figures *f)
 	jsonw_str(&w, "schema", "lem.client/1");
 	jsonw_str(&w, "cpu_model", host.cpu_model);
 	jsonw_i64(&w, "cpus_allowed", host.cpus_allowed);
+	jsonw_str(&w, "thread", f->open.urgency);
 	json_burst(&w, "burst_32", &f->burst);
 	json_burst(&w, "burst_512", &f->wide);
 	jsonw_object(&w, "open_loop");

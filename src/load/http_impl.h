@@ -16,6 +16,7 @@
 #include "load/recv_log.h"
 #include "sys/http1.h"
 #include "sys/tls.h"
+#include "sys/urgent.h"
 
 enum { HTTP_NONE = UINT32_MAX, HTTP_ADDRESSES = 8 };
 
@@ -92,6 +93,7 @@ struct http_loop {
 	atomic_uint_fast64_t bytes;
 
 	size_t n_dialled, max_in_flight, n_waited, n_receives, n_kernel_stamps;
+	enum urgency urgency;
 	int64_t t_last_ns, cpu_ns, spin_ns;
 	uint32_t failed_job; /* the first of those that the loop saw fail, and why */
 	char why[200];

@@ -342,6 +342,7 @@ static void hand_over(struct http_loop *l, struct http_load_result *ret)
 	if (ret->t_end_ns > ret->t_start_ns)
 		ret->busy = (double)(ret->cpu_ns - ret->spin_ns) /
 			    (double)(ret->t_end_ns - ret->t_start_ns);
+	ret->urgency = urgency_name(l->urgency);
 	ret->n_connections = l->n_dialled;
 	ret->max_in_flight = l->max_in_flight;
 	ret->n_waited = l->n_waited;
@@ -406,7 +407,7 @@ static int run_loop(struct http_loop *l, struct http_load_result *ret, struct le
 int http_load_run(const struct http_load_request *q, struct http_load_result *ret,
 		  struct lem_error *err)
 {
-	struct http_load_result found = {.n_jobs = q->n_jobs};
+	struct http_load_result found = {.n_jobs = q->n_jobs, .urgency = urgency_name(URGENT_NO)};
 	struct http_loop l = {.q = q,
 			      .n_jobs = q->n_jobs,
 			      .epoll_fd = -1,

@@ -81,8 +81,9 @@ struct http_load_request {
 	int64_t start_ns;  /* CLOCK_MONOTONIC of offset 0; 0: as soon as all is ready */
 	size_t preconnect; /* connections made before the start; they count in no latency */
 	bool keep_text;    /* put the answer's text in the result */
-	bool no_pinning;
-	int cancel_fd; /* readable: stop now, what was measured is kept; −1: none */
+	bool no_pinning;   /* the load thread is neither pinned nor put before others (sys/urgent.h)
+			    */
+	int cancel_fd;     /* readable: stop now, what was measured is kept; −1: none */
 	void (*tick)(const struct http_load_progress *p, void *arg); /* calling thread, may block */
 	int64_t tick_ns;                                             /* [100 ms] */
 	void *arg;
@@ -186,6 +187,7 @@ struct http_load_result {
 	size_t n_waited; /* jobs that were due while every connection allowed was taken */
 	size_t n_receives, n_kernel_stamps; /* of which stamped by the kernel */
 	bool cancelled;
+	const char *urgency; /* of the load thread: "ordinary", "nice", "realtime"; static */
 	struct lem_error
 		first_failure; /* in words, of the first job that failed; code NONE: none */
 };

@@ -1,15 +1,17 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "load/http_impl.h"
 
-/* A late send spoils a measurement, and the loop needs little: it goes before ordinary work. */
-enum { EVENTS = 256, NICE = -10 };
+enum { EVENTS = 256 };
 
 /* Before a job is due the loop looks without sleeping: waking from sleep takes about this long. */
-#define SPIN_NS (60 * NS_PER_US)
+#define SPIN_NS          (60 * NS_PER_US)
+#define SPIN_REALTIME_NS (20 * NS_PER_US)
+/* But a quarter of the time at most: a real-time thread that never sleeps is stopped by the kernel
+ * for 50 ms of each second, in favour of ordinary ones. */
+enum { SPIN_SHARE = 4 };
 /* Wall and monotonic clock drift apart by at most 500 ppm (adjtimex): 25 µs in this time. */
 #define OFFSET_AGE_NS (50 * NS_PER_MS)
 /* Connections made at once before the start: a listen queue is often 128 long. */
@@ -167,15 +169,23 @@ static void one_event(struct http_loop *l, const struct epoll_event *e)
 		assert(errno == EAGAIN);
 }
 
+static int64_t spin_window_ns(const struct http_loop *l, int64_t now)
+{
+	int64_t window = l->urgency == URGENT_REALTIME ? SPIN_REALTIME_NS : SPIN_NS;
+
+	return l->spin_ns * SPIN_SHARE < now - l->start_ns + 1 * NS_PER_MS ? window : 0;
+}
+
 /* Waits at most until t_ns and handles what happened; jobs that are due go between the events. */
 static void turn(struct http_loop *l, int64_t t_ns, bool started)
 {
 	struct epoll_event events[EVENTS];
 	int64_t now = clock_now_ns(), left = MAX(t_ns - now, INT64_C(0));
+	int64_t spin = started ? spin_window_ns(l, now) : 0;
 	struct timespec wait;
 	int n;
 
-	left = left > SPIN_NS ? MIN(left - SPIN_NS, 3600 * NS_PER_S) : 0;
+	left = left > spin ? MIN(left - spin, 3600 * NS_PER_S) : 0;
 	wait = (struct timespec){.tv_sec = left / NS_PER_S, .tv_nsec = left % NS_PER_S};
 	n = epoll_pwait2(l->epoll_fd, events, EVENTS, &wait, NULL);
 	if (!n && !left)
@@ -268,8 +278,9 @@ void *http_loop_main(void *arg)
 	int64_t cpu_ns;
 
 	(void)prctl(PR_SET_NAME, "lem-load");
-	(void)prctl(PR_SET_TIMERSLACK, 1UL);      /* the default, 50 µs, is the size of our bar */
-	(void)setpriority(PRIO_PROCESS, 0, NICE); /* of this thread; where that is allowed */
+	(void)prctl(PR_SET_TIMERSLACK, 1UL); /* the default, 50 µs, is the size of our bar */
+	if (!l->q->no_pinning)
+		l->urgency = urgent_thread(); /* a late send spoils a measurement */
 	l->wall_offset_ns = clock_wall_offset_ns();
 	l->t_offset_ns = clock_now_ns();
 	preconnect(l);

@@ -5,6 +5,8 @@
 #include "load/arrival.h"
 #include "load/openai.h"
 
+enum { CONNECTIONS_MAX = 2048 };
+
 static const int32_t prompt[] = {1, 2, 3, 4, 5, 6, 7, 8};
 
 static int by_value(const void *a, const void *b)
@@ -83,6 +85,23 @@ static struct roofline_spread itl_error(const struct http_load_result *r, int64_
 	return spread(x, n);
 }
 
+/* How far the server was from its own script: a case in which it was far measured the server. */
+static struct roofline_spread itl_server(const struct http_load_result *r, int64_t gap_ns,
+					 const int64_t *sent)
+{
+	_cleanup_free_ double *x = lem_calloc(r->n_chunks + 1, sizeof(*x));
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->n_jobs; i++)
+		for (size_t k = 1; k < r->jobs[i].n_chunks; k++) {
+			size_t c = r->jobs[i].first_chunk + k;
+
+			if (sent[c] && sent[c - 1])
+				x[n++] = fabs((double)(sent[c] - sent[c - 1] - gap_ns)) / 1e3;
+		}
+	return spread(x, n);
+}
+
 static struct roofline_spread e2e(const struct http_load_result *r)
 {
 	_cleanup_free_ double *x = lem_calloc(r->n_jobs + 1, sizeof(*x));
@@ -109,6 +128,7 @@ static void figures(const struct roofline_case *c, const struct http_load_result
 			   .p99 = (double)r->lag.p99_ns / 1e3,
 			   .max = (double)r->lag.max_ns / 1e3},
 		.e2e_ms = e2e(r),
+		.urgency = r->urgency,
 		.first_failure = r->first_failure,
 	};
 	ret->requests_per_cpu_s = (double)ret->n_ok / ret->cpu_s;
@@ -122,6 +142,7 @@ static void figures(const struct roofline_case *c, const struct http_load_result
 
 		ret->stamp_us = stamp_error(r, sent);
 		ret->itl_error_us = itl_error(r, 0, sent);
+		ret->itl_server_us = itl_server(r, c->script.gap_ns, sent);
 	}
 }
 
@@ -171,6 +192,9 @@ static int measure(const struct roofline_case *c, const struct null_server *s,
 	q.n_jobs = c->n;
 	q.plan = c->plan;
 	q.preconnect = c->preconnect;
+	q.no_pinning = c->ordinary;
+	/* both ends of a connection may be descriptors of this process */
+	q.limits.max_connections = MAX(c->preconnect, (size_t)CONNECTIONS_MAX);
 	q.keep_text = c->script.record > 0;
 	q.limits.total_ns = c->total_ns ?: 60 * NS_PER_S;
 	q.tick = c->tick;

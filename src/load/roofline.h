@@ -16,6 +16,8 @@ struct roofline_case {
 	struct http_load_plan plan;
 	double rate_hz; /* open loop: constant */
 	size_t preconnect;
+	bool ordinary; /* the client's thread as one among others: it sleeps longer and finds more
+			*/
 	void (*tick)(const struct http_load_progress *p, void *arg);
 	void *arg;
 	int64_t total_ns; /* bound; 0: 60 s */
@@ -36,9 +38,11 @@ struct roofline_figures {
 	struct roofline_spread stamp_us; /* received here − sent there, each chunk; recorded only */
 	struct roofline_spread itl_script_us; /* | gap here − script.gap_ns |, the server's lateness
 						 included; paced only */
-	struct roofline_spread itl_error_us; /* | gap here − gap there |; recorded only */
-	struct roofline_spread e2e_ms;       /* last chunk − scheduled */
-	double kernel_stamps;                /* share of receives */
+	struct roofline_spread itl_server_us; /* | gap there − script.gap_ns |; recorded only */
+	struct roofline_spread itl_error_us;  /* | gap here − gap there |; recorded only */
+	struct roofline_spread e2e_ms;        /* last chunk − scheduled */
+	double kernel_stamps;                 /* share of receives */
+	const char *urgency;                  /* of the client's thread */
 	struct lem_error first_failure;
 };
 

@@ -190,6 +190,22 @@ static void line_byte(struct http1 *p, char c)
 		bad(p, "a chunk longer than its size");
 }
 
+/* A line that is whole in the input, which is nearly always so: taken at once; 0: the slow way. */
+static size_t quick_line(struct http1 *p, const char *in, size_t n)
+{
+	const char *lf = p->line_len || p->cr ? NULL : memchr(in, '\n', n);
+	size_t k = lf ? (size_t)(lf - in) + 1 : 0;
+
+	if (k < 2 || memchr(in, '\r', k) != lf - 1 || memchr(in, 0, k) ||
+	    p->head_len + k > HTTP1_HEAD_MAX)
+		return 0;
+	p->head_len += (uint32_t)k;
+	p->line_len = (uint16_t)(k - 2);
+	memcpy(p->line, in, MIN(k - 2, sizeof(p->line)));
+	full_line(p);
+	return k;
+}
+
 /* "1f4\r\n" whole in the input, which is nearly always so: the size, or false for the slow way. */
 static bool quick_size(struct http1 *p, const char *in, size_t n, size_t *used)
 {
@@ -227,7 +243,7 @@ static size_t body_piece(struct http1 *p, const char *in, size_t n, const char *
 
 size_t http1_next(struct http1 *p, const char *in, size_t n, const char **ret_body, size_t *ret_n)
 {
-	size_t used = 0;
+	size_t used = 0, k;
 
 	*ret_body = NULL;
 	*ret_n = 0;
@@ -248,8 +264,12 @@ size_t http1_next(struct http1 *p, const char *in, size_t n, const char **ret_bo
 		case HTTP1_CHUNK_SIZE:
 			if (quick_size(p, in + used, n - used, &used))
 				break;
-			/* fall through */
-		default: line_byte(p, in[used++]);
+			__attribute__((fallthrough));
+		default:
+			k = quick_line(p, in + used, n - used);
+			used += k;
+			if (!k)
+				line_byte(p, in[used++]);
 		}
 	}
 	return used;

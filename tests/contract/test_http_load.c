@@ -106,6 +106,8 @@ static void test_bursts(void **state)
 	assert_int_equal(r.n_connections, 16); /* kept alive */
 	assert_int_equal(r.max_in_flight, 16);
 	assert_true(r.cpu_ns > 0 && r.parse_cpu_ns > 0 && r.busy > 0);
+	assert_true(str_eq(r.urgency, "realtime") || str_eq(r.urgency, "nice") ||
+		    str_eq(r.urgency, "ordinary"));
 	assert_true(r.n_kernel_stamps > 0 && r.n_kernel_stamps <= r.n_receives);
 }
 
@@ -458,7 +460,9 @@ static void test_total_time_is_a_limit(void **state)
 
 	(void)state;
 	q.limits.total_ns = 100 * NS_PER_MS;
+	q.no_pinning = true;
 	run(&q, &r);
+	assert_string_equal(r.urgency, "ordinary");
 	assert_int_equal(r.by_failure[HTTP_LOAD_CANCELLED], 4);
 	assert_int_equal(r.by_failure[HTTP_LOAD_NOT_SENT], 6);
 	assert_false(r.cancelled);

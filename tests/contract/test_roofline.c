@@ -46,6 +46,10 @@ static void test_stamps_against_the_server(void **state)
 	assert_int_equal(f.stamp_us.n, 1000);
 	assert_true(f.stamp_us.p50 >= 0 && f.stamp_us.p50 <= f.stamp_us.p99);
 	assert_int_equal(f.itl_error_us.n, 900);
+	assert_int_equal(f.itl_server_us.n, 900);
+	assert_int_equal(f.itl_script_us.n, 900);
+	/* what the server did off its script the client sees, but for the client's own error */
+	assert_true(fabs(f.itl_script_us.max - f.itl_server_us.max) <= f.itl_error_us.max);
 	assert_true(f.e2e_ms.p50 >= 18);
 }
 

@@ -10,6 +10,7 @@ def test_json_is_complete(lem):
     assert d["burst_32"]["requests"] == 20000 and d["burst_32"]["chunks"] == 640000
     assert d["burst_512"]["chunks"] == 512 * d["burst_512"]["requests"]
     assert d["burst_32"]["requests_per_cpu_s"] > 0 and d["burst_512"]["chunks_per_cpu_s"] > 0
+    assert d["thread"] in ("ordinary", "nice", "realtime")
     o, s = d["open_loop"], d["self_measurement"]
     assert o["rate_hz"] == 500 and o["requests"] == 500 == o["lag_us"]["n"]
     assert 0 <= o["lag_us"]["p50"] <= o["lag_us"]["p99"] <= o["lag_us"]["max"]

