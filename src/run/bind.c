@@ -127,6 +127,8 @@ int life_bind(struct life *l, struct lem_error *err)
 
 	gpu_place_read(&r->arena, &l->place);
 	rc = find_runner(l, err);
+	if (rc >= 0 && l->e->gpus.n && !l->planning && l->runner->tidy)
+		l->runner->tidy(&l->session.context); /* before free memory is looked at (R26) */
 	if (rc >= 0 && l->e->gpus.n && gpu_inventory_read(&l->inventory, err) < 0) {
 		err->code = LEM_E_REFUSED;
 		rc = -LEM_E_REFUSED;

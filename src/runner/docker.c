@@ -47,6 +47,14 @@ static int docker_facts(const struct runner_context *c, struct arena *a,
 	return 0;
 }
 
+static void docker_tidy(const struct runner_context *c)
+{
+	_cleanup_docker_ struct docker *d = NULL;
+
+	if (docker_open(NULL, c->cancel_fd, &d, NULL) >= 0)
+		(void)docker_sweep(d);
+}
+
 static int docker_check(const struct launch_spec *spec, const struct runner_context *c,
 			struct lem_error *err)
 {
@@ -194,6 +202,7 @@ const struct runner_ops runner_docker = {
 	.kind = RUNNER_DOCKER,
 	.name = "docker",
 	.is_container = true,
+	.tidy = docker_tidy,
 	.facts = docker_facts,
 	.check = docker_check,
 	.run_once = docker_run_once,

@@ -38,6 +38,10 @@ struct runner_ops {
 	const char *name;
 	bool is_container; /* paths are those inside, devices come by a device request */
 
+	/* Removes what runs of lems that are no more have left here: they would hold memory of the
+	 * GPUs that is about to be judged. Never fails; does nothing where nobody answers. NULL:
+	 * nothing is ever left. */
+	void (*tidy)(const struct runner_context *c);
 	/* What routing must know of the place. NULL: nothing (a process). May block for as long as
 	 * a question to a daemon takes. Strings live in a. */
 	int (*facts)(const struct runner_context *c, struct arena *a, struct gpu_engine_facts *ret,

@@ -315,6 +315,20 @@ static void test_sweep(void **state)
 	assert_int_equal(fake_containers(F(state)), 4);
 }
 
+/* Before a run looks at the GPUs: what a killed lem's engine holds would be in its way (R26). */
+static void test_tidy(void **state)
+{
+	char dead[LEASE_SIZE] = "";
+
+	fake_add_container(F(state), "dead1", "lem-old", dead_lease(dead, sizeof(dead)));
+	fake_add_container(F(state), "f0e", "postgres", NULL);
+	ops.tidy(&calm);
+	assert_false(fake_has_container(F(state), "dead1"));
+	assert_true(fake_has_container(F(state), "f0e"));
+	fake_docker_down(F(state));
+	ops.tidy(&calm); /* nobody answers */
+}
+
 static void test_name_taken(void **state)
 {
 	struct launch_spec s = case_worker();
@@ -523,6 +537,7 @@ int main(void)
 		CASE(test_pull_fails),
 		CASE(test_leases),
 		CASE(test_sweep),
+		CASE(test_tidy),
 		CASE(test_name_taken),
 		CASE(test_name_of_the_dead),
 		CASE(test_every_name_taken),
