@@ -5,6 +5,24 @@
 
 enum { PORT = 30000 };
 
+/* SGLang asserts this after its parser, when the model is found already. */
+static int check(const struct sglang_config *s, struct lem_error *err)
+{
+	for (size_t i = 0; i < s->extra_args.n && s->pp_size > 1; i++) {
+		const struct kv *kv = &s->extra_args.at[i];
+
+		if (!str_eq(kv->json, "true") || (!str_eq(kv->key, "enable_mixed_chunk") &&
+						  !str_eq(kv->key, "enable-mixed-chunk")))
+			continue;
+		lem_fail(err, LEM_E_REFUSED,
+			 "sglang.pp_size is %" PRId64
+			 ", but SGLang computes no mixed chunks (%s) across a pipeline",
+			 s->pp_size, kv->key);
+		return lem_error_fix(err, "remove it from extra_args, or write pp_size: 1");
+	}
+	return 0;
+}
+
 static int options(struct launch_draft *d)
 {
 	const struct experiment *e = d->req->exp;
@@ -44,8 +62,10 @@ static int sglang_launch(const struct engine_request *req, struct arena *a, stru
 {
 	struct launch_draft d = LAUNCH_DRAFT(req, a, err);
 	struct launch_spec s = {0};
-	int rc;
+	int rc = check(&req->exp->sglang, err);
 
+	if (rc < 0)
+		return rc;
 	words_add(&d.argv, req->exp->sglang.python);
 	words_add(&d.argv, "-m");
 	words_add(&d.argv, "sglang.launch_server");

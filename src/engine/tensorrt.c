@@ -17,6 +17,12 @@ static bool is_built(const struct tensorrt_config *t)
 	return str_eq(t->backend, "tensorrt");
 }
 
+/* AutoDeploy: told how many GPUs there are, and no other size (its LlmArgs refuses them). */
+static bool splits_itself(const struct tensorrt_config *t)
+{
+	return str_eq(t->backend, "_autodeploy");
+}
+
 static int64_t longest_input(const struct experiment *e)
 {
 	return e->tensorrt.max_input_len.set ? e->tensorrt.max_input_len.v : e->max_input_tokens;
@@ -35,8 +41,10 @@ static void options(struct words *w, const struct experiment *e)
 	const struct tensorrt_config *t = &e->tensorrt;
 
 	words_opt(w, "--backend", "%s", t->backend);
-	words_opt(w, "--tp_size", "%" PRId64, t->tp_size);
-	words_opt(w, "--pp_size", "%" PRId64, t->pp_size);
+	if (!splits_itself(t)) {
+		words_opt(w, "--tp_size", "%" PRId64, t->tp_size);
+		words_opt(w, "--pp_size", "%" PRId64, t->pp_size);
+	}
 	if (t->moe_ep_size.set)
 		words_opt(w, "--ep_size", "%" PRId64, t->moe_ep_size.v);
 	words_opt(w, "--max_batch_size", "%" PRId64, t->max_batch_size);
@@ -132,7 +140,8 @@ static int speculative(struct jsonw *w, struct launch_draft *d)
 	if (!model)
 		return -d->err->code;
 	jsonw_object(w, "speculative_config");
-	jsonw_str(w, "decoding_type", "Draft_Target");
+	/* the key of its table; the class's own name, Draft_Target, is refused in a file */
+	jsonw_str(w, "decoding_type", "DraftTarget");
 	jsonw_i64(w, "max_draft_len", t->num_draft_tokens);
 	jsonw_str(w, "speculative_model_dir", model);
 	jsonw_end_object(w);
@@ -154,6 +163,8 @@ static int file_text(struct launch_draft *d, struct str *out)
 	jsonw_f64(&w, "free_gpu_memory_fraction", t->kv_cache_fraction);
 	jsonw_end_object(&w);
 	jsonw_bool(&w, "enable_chunked_prefill", t->enable_chunked_context);
+	if (splits_itself(t))
+		jsonw_i64(&w, "world_size", t->tp_size);
 	if (t->cp_size > 1)
 		jsonw_i64(&w, "context_parallel_size", t->cp_size);
 	if (t->moe_tp_size.set)
@@ -212,6 +223,14 @@ static int check(const struct engine_request *q, struct lem_error *err)
 			"which takes it from the checkpoint",
 			"name a quantised checkpoint in model_name and write quantization: "
 			"none, or write backend: tensorrt");
+	if (splits_itself(t) &&
+	    (t->pp_size > 1 || t->cp_size > 1 || t->moe_tp_size.set || t->moe_ep_size.set))
+		return refuse(
+			err,
+			"TensorRT-LLM's backend _autodeploy splits a model by itself: it takes "
+			"no pp_size, cp_size, moe_tp_size or moe_ep_size",
+			"remove them and write the number of GPUs as tp_size, or write "
+			"backend: pytorch in the section");
 	if (is_built(t) && t->draft_model)
 		return refuse(err, "tensorrt.draft_model needs TensorRT-LLM's pytorch backend",
 			      "write backend: pytorch in the section, or remove draft_model");
