@@ -246,7 +246,13 @@ class Worker:
         except (ImportError, TypeError, AttributeError):
             raise Refused("unsupported", "tensor parallelism needs Transformers 5.17 or later, this is "
                           + self.hf.__version__) from None
-        mesh = self.torch.distributed.init_device_mesh(self.device.type, (self.tp,))
+        make = self.torch.distributed.init_device_mesh
+        try:  # 5.19 takes named views of the ranks, one for dense layers and one for experts
+            from transformers.distributed.utils import TransformersDeviceMesh
+            mesh = TransformersDeviceMesh(make(self.device.type, (1, 1, self.tp), mesh_dim_names=("pp", "fsdp", "tp")),
+                                          make(self.device.type, (1, self.tp, 1), mesh_dim_names=("pp", "efsdp", "ep")))
+        except ImportError:
+            mesh = make(self.device.type, (self.tp,))
         with self.torch.no_grad():
             return distribute(model, plan, mesh)
 
