@@ -80,7 +80,7 @@ def test_the_compose_file_is_valid_and_asks_for_what_it_must(compose, deploy):
         assert s["environment"]["LEM_HOST_GPUS"] == "2" and s["environment"]["LEM_HOST_GPU_UUIDS"] == uuid(2)
         assert s["environment"]["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID" and "NVIDIA_VISIBLE_DEVICES" not in s["environment"]
         targets = {v["target"]: v for v in s["volumes"]}
-        assert targets["/opt/lem"]["read_only"] and targets["/usr/local/bin/lem"]["read_only"] and not targets["/work/results"].get("read_only")
+        assert targets["/opt/lem"]["read_only"] and targets["/usr/local/bin/lem"]["read_only"] and not targets["/srv/results"].get("read_only")
 
 
 def test_without_a_choice_of_gpus_nothing_starts(compose, deploy):

@@ -46,7 +46,7 @@ static int launch(const struct config *c, bool in_container, bool cached, struct
 		.model_cached = cached,
 		.hf_token = "hf_from_lem",
 		.home_dir = "/home/u",
-		.base_dir = "/work/configs",
+		.base_dir = "/srv/configs",
 		.scratch_dir = "/tmp/lem-run",
 		.threads_default = 6,
 	};
