@@ -13,6 +13,7 @@ struct prompt {
 	const char *text; /* NULL when tokens is set */
 	const int32_t *tokens;
 	size_t n_tokens;
+	int32_t output_tokens; /* forced for this prompt, from its source; 0: the config's */
 };
 
 struct prompt_set {
@@ -21,6 +22,10 @@ struct prompt_set {
 	size_t n;
 	char source[200]; /* "file prompts/a.txt", "synthetic, 64 tokens each, seed 42" */
 	bool synthetic;   /* token ids are drawn by prompts_draw once the vocabulary is known */
+	const double
+		*at_ns; /* n arrivals of a recording, from 0 on, ascending; NULL: it has none */
+	char file_sha256[DIGEST_HEX_SIZE]; /* of the file's bytes; "" when there is none */
+	size_t n_records, n_skipped;       /* of the file: read, and of which of no use */
 };
 
 #define PROMPT_SET_INIT \

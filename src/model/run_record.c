@@ -1,8 +1,14 @@
 #include "model/run_record.h"
 
+#include <math.h>
+
 void run_record_init(struct run_record *r)
 {
-	*r = (struct run_record){0};
+	*r = (struct run_record){
+		.server = {.roofline_requests_per_cpu_s = NAN, .roofline_chunks_per_cpu_s = NAN},
+		.slo = {NAN, NAN, NAN},
+		.level = {.rate_hz = NAN},
+	};
 }
 
 void run_record_release(struct run_record *r)

@@ -43,6 +43,7 @@ struct request_record {
 	int64_t input_tokens; /* as the engine's tokenizer counts, after truncation */
 	int64_t output_tokens;
 	int64_t output_tokens_asked; /* 0: not forced */
+	int64_t input_tokens_asked;  /* sent as token ids; 0: it was text */
 	size_t first_stamp;          /* index into token_stamps_ns; n_stamps entries in order */
 	int64_t n_stamps; /* of a worker one a token, over HTTP one a chunk: see stamp_tokens */
 	int64_t cached_tokens; /* of the input, from a prefix cache; -1: not told */
@@ -80,6 +81,29 @@ struct server_record {
 	bool arrivals;         /* server mode: requests were sent on a schedule */
 	bool prefix_cache;     /* its reuse of prompts was asked for */
 	int64_t client_cpu_ns; /* CPU time of lem's client in the window; -1: not known */
+	/* What the client can do on this host, measured before the engine was started; NAN: not. */
+	double roofline_requests_per_cpu_s, roofline_chunks_per_cpu_s;
+	char urgency[16]; /* of its thread: "realtime", "nice", "ordinary"; "" not known */
+};
+
+/* Goals for one request, all to be met together; NAN: none. */
+struct slo_limits {
+	double ttft_ms, tpot_ms, e2e_ms;
+};
+
+/* Several loads measured one after the other in one launch are a run each. */
+struct level_record {
+	const char *launch_id; /* run_id of the first of them; NULL: there is one load only */
+	int64_t index, n;      /* 0-based, of n; n 0: there is one load only */
+	double rate_hz;        /* open loop; NAN: closed loop */
+	int64_t in_flight;     /* closed loop; 0: open loop */
+};
+
+/* Where the requests of the window come from. */
+struct work_record {
+	const char *source; /* "sharegpt a.json", "synthetic, uniform 32 to 256 tokens, seed 42" */
+	const char *file_sha256;      /* of the file's bytes; NULL: there is none */
+	int64_t n_records, n_skipped; /* of the file: read, and of which could not be used */
 };
 
 struct run_record {
@@ -119,6 +143,9 @@ struct run_record {
 	int32_t *stamp_tokens;
 	size_t n_token_stamps;
 	struct server_record server;
+	struct slo_limits slo;
+	struct level_record level;
+	struct work_record work;
 	struct step_record *steps; /* malloc'ed */
 	size_t n_steps;
 	struct sample_set samples;

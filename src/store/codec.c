@@ -100,7 +100,7 @@ static void *array(struct codec *c, void *at, size_t n, size_t size)
 /* A field added to a struct must be added here; the sizes make that known (x86-64 and AArch64). */
 _Static_assert(sizeof(struct model_shape) == 312, "visit the new field of struct model_shape");
 _Static_assert(sizeof(struct gpu_ref) == 408, "visit the new field of struct gpu_ref");
-_Static_assert(sizeof(struct request_record) == 160,
+_Static_assert(sizeof(struct request_record) == 168,
 	       "visit the new field of struct request_record");
 _Static_assert(sizeof(struct step_record) == 40, "visit the new field of struct step_record");
 _Static_assert(sizeof(struct warmup_record) == 40, "visit the new field of struct warmup_record");
@@ -110,7 +110,7 @@ _Static_assert(sizeof(struct sample_set) == 72, "visit the new field of struct s
 _Static_assert(sizeof(struct gpu_observed) == 128, "visit the new field of struct gpu_observed");
 _Static_assert(sizeof(struct gpu_foreigner) == 232, "visit the new field of struct gpu_foreigner");
 _Static_assert(sizeof(struct gpu_binding) == 448, "visit the new field of struct gpu_binding");
-_Static_assert(sizeof(struct run_record) == 1608, "visit the new field of struct run_record");
+_Static_assert(sizeof(struct run_record) == 1736, "visit the new field of struct run_record");
 
 static void shape(struct codec *c, struct model_shape *s)
 {
@@ -259,6 +259,8 @@ static void requests_over_http(struct codec *c, struct run_record *r)
 	SMALL_COLUMN(c, q, n, uncounted);
 	for (size_t i = 0; i < n; i++)
 		chars(c, q[i].failure, sizeof(q[i].failure));
+	if (c->version >= 4)
+		COLUMN(c, q, n, input_tokens_asked);
 }
 
 /* Indices are used without further checks later on. */
@@ -310,6 +312,28 @@ static void server(struct codec *c, struct server_record *s)
 	SMALL(c, s->arrivals);
 	SMALL(c, s->prefix_cache);
 	FIELD(c, s->client_cpu_ns);
+	if (c->version < 4)
+		return;
+	FIELD(c, s->roofline_requests_per_cpu_s);
+	FIELD(c, s->roofline_chunks_per_cpu_s);
+	chars(c, s->urgency, sizeof(s->urgency));
+}
+
+/* What version 3 did not have. */
+static void load(struct codec *c, struct run_record *r)
+{
+	FIELD(c, r->slo.ttft_ms);
+	FIELD(c, r->slo.tpot_ms);
+	FIELD(c, r->slo.e2e_ms);
+	text(c, &r->level.launch_id);
+	FIELD(c, r->level.index);
+	FIELD(c, r->level.n);
+	FIELD(c, r->level.rate_hz);
+	FIELD(c, r->level.in_flight);
+	text(c, &r->work.source);
+	text(c, &r->work.file_sha256);
+	FIELD(c, r->work.n_records);
+	FIELD(c, r->work.n_skipped);
 }
 
 static void steps(struct codec *c, struct run_record *r)
@@ -418,6 +442,8 @@ static void record(struct codec *c, struct run_record *r)
 	notes(c, r);
 	if (c->version >= 3)
 		server(c, &r->server);
+	if (c->version >= 4)
+		load(c, r);
 }
 
 void record_encode(const struct run_record *r, struct str *out)

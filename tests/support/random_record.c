@@ -1,6 +1,6 @@
-#include <math.h>
-
 #include "example.h"
+
+#include <math.h>
 
 static int64_t any_i64(struct rand *rnd)
 {
@@ -109,6 +109,29 @@ static void any_binding(struct rand *rnd, struct gpu_binding *b)
 	b->proved = rand_below(rnd, 2);
 }
 
+static double any_goal(struct rand *rnd)
+{
+	return rand_below(rnd, 2) ? NAN : (double)rand_below(rnd, 1000000) / 7;
+}
+
+static void any_load(struct rand *rnd, struct run_record *r)
+{
+	r->slo = (struct slo_limits){any_goal(rnd), any_goal(rnd), any_goal(rnd)};
+	r->level = (struct level_record){
+		.launch_id = any_text(rnd, &r->arena),
+		.index = any_i64(rnd),
+		.n = any_i64(rnd),
+		.rate_hz = any_goal(rnd),
+		.in_flight = any_i64(rnd),
+	};
+	r->work = (struct work_record){
+		.source = any_text(rnd, &r->arena),
+		.file_sha256 = any_text(rnd, &r->arena),
+		.n_records = any_i64(rnd),
+		.n_skipped = any_i64(rnd),
+	};
+}
+
 static void any_requests(struct rand *rnd, struct run_record *r)
 {
 	r->n_token_stamps = (size_t)rand_below(rnd, 200);
@@ -134,7 +157,8 @@ static void any_requests(struct rand *rnd, struct run_record *r)
 				      &q->t_first_ns,
 				      &q->t_last_ns,
 				      &q->input_tokens,
-				      &q->output_tokens_asked};
+				      &q->output_tokens_asked,
+				      &q->input_tokens_asked};
 
 		for (size_t k = 0; k < ARRAY_LEN(numbers); k++)
 			*numbers[k] = any_i64(rnd);
@@ -264,7 +288,11 @@ void random_record(struct run_record *r, struct rand *rnd)
 		.arrivals = rand_below(rnd, 2),
 		.prefix_cache = rand_below(rnd, 2),
 		.client_cpu_ns = any_i64(rnd),
+		.roofline_requests_per_cpu_s = any_goal(rnd),
+		.roofline_chunks_per_cpu_s = any_goal(rnd),
 	};
+	any_chars(rnd, r->server.urgency, sizeof(r->server.urgency));
+	any_load(rnd, r);
 	for (uint64_t n = rand_below(rnd, 4); n; n--)
 		run_record_note(r, "note %d", (int)n);
 }

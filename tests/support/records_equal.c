@@ -1,5 +1,7 @@
 #include "example.h"
 
+#include <math.h>
+
 /* Bytes of an array; every test record comes from calloc, so that padding is zero on both sides. */
 static bool same(const void *a, const void *b, size_t n)
 {
@@ -167,12 +169,32 @@ static bool same_texts(const struct run_record *a, const struct run_record *b)
 	       str_eq(a->prompts_hash, b->prompts_hash) && str_eq(a->log_tail, b->log_tail);
 }
 
+/* Not known is the same as not known. */
+static bool same_f64(double a, double b)
+{
+	return (isnan(a) && isnan(b)) || a == b;
+}
+
 static bool same_server(const struct server_record *a, const struct server_record *b)
 {
 	return a->used == b->used && str_eq(a->url, b->url) &&
 	       str_eq(a->metrics_before, b->metrics_before) &&
 	       str_eq(a->metrics_after, b->metrics_after) && a->arrivals == b->arrivals &&
-	       a->prefix_cache == b->prefix_cache && a->client_cpu_ns == b->client_cpu_ns;
+	       a->prefix_cache == b->prefix_cache && a->client_cpu_ns == b->client_cpu_ns &&
+	       same_f64(a->roofline_requests_per_cpu_s, b->roofline_requests_per_cpu_s) &&
+	       same_f64(a->roofline_chunks_per_cpu_s, b->roofline_chunks_per_cpu_s) &&
+	       str_eq(a->urgency, b->urgency);
+}
+
+static bool same_load(const struct run_record *a, const struct run_record *b)
+{
+	return same_f64(a->slo.ttft_ms, b->slo.ttft_ms) &&
+	       same_f64(a->slo.tpot_ms, b->slo.tpot_ms) && same_f64(a->slo.e2e_ms, b->slo.e2e_ms) &&
+	       str_eq(a->level.launch_id, b->level.launch_id) && a->level.index == b->level.index &&
+	       a->level.n == b->level.n && same_f64(a->level.rate_hz, b->level.rate_hz) &&
+	       a->level.in_flight == b->level.in_flight && str_eq(a->work.source, b->work.source) &&
+	       str_eq(a->work.file_sha256, b->work.file_sha256) &&
+	       a->work.n_records == b->work.n_records && a->work.n_skipped == b->work.n_skipped;
 }
 
 static bool same_stamps(const struct run_record *a, const struct run_record *b)
@@ -200,6 +222,7 @@ bool records_equal(const struct run_record *a, const struct run_record *b, const
 		{"requests", same_requests(a, b) && a->n_requests_asked == b->n_requests_asked &&
 				     same_stamps(a, b)},
 		{"server", same_server(&a->server, &b->server)},
+		{"load", same_load(a, b)},
 		{"steps", same_steps(a, b)},
 		{"samples", same_samples(&a->samples, &b->samples)},
 		{"notes", same_notes(a, b)},

@@ -1,4 +1,7 @@
 #include "store/codec.h"
+
+#include <math.h>
+
 #include "sys/fs.h"
 
 #include <setjmp.h>
@@ -159,6 +162,34 @@ static void test_other_versions_are_named(void **state)
 	assert_non_null(strstr(err.what, "format 99"));
 }
 
+/* tests/fuzz/corpus/codec/served was stored by the version before goals and levels of load. */
+static void test_version_3_is_read(void **state)
+{
+	const char *root = getenv("LEM_SOURCE_ROOT");
+	_cleanup_free_ char *path =
+		lem_asprintf("%s/tests/fuzz/corpus/codec/served", root ? root : ".");
+	_cleanup_str_ struct str bytes = STR_INIT;
+	struct lem_error err = LEM_ERROR_INIT;
+	struct run_record r;
+
+	(void)state;
+	assert_return_code(fs_read_file(path, 1 << 20, &bytes, &err), 0);
+	assert_int_equal(bytes.buf[8], 3);
+	run_record_init(&r);
+	if (record_decode(bytes.buf, bytes.len, &r, &err) < 0)
+		fail_msg("%s", err.what);
+	assert_true(r.server.used);
+	assert_true(isnan(r.slo.ttft_ms) && isnan(r.slo.tpot_ms) && isnan(r.slo.e2e_ms));
+	assert_true(isnan(r.server.roofline_requests_per_cpu_s));
+	assert_int_equal(r.level.n, 0);
+	assert_null(r.level.launch_id);
+	assert_null(r.work.source);
+	assert_int_equal(r.n_requests, 4);
+	assert_int_equal(r.requests[3].input_tokens_asked, 0);
+	assert_int_equal(r.requests[3].output_tokens, 12);
+	run_record_release(&r);
+}
+
 /* tests/fuzz/corpus/codec/proof was stored by the version before servers were driven over HTTP. */
 static void test_version_2_is_read(void **state)
 {
@@ -286,6 +317,7 @@ int main(void)
 		cmocka_unit_test(test_every_cut_is_seen),
 		cmocka_unit_test(test_every_flip_is_safe),
 		cmocka_unit_test(test_other_versions_are_named),
+		cmocka_unit_test(test_version_3_is_read),
 		cmocka_unit_test(test_version_2_is_read),
 		cmocka_unit_test(test_version_1_is_read),
 		cmocka_unit_test(test_pack),
