@@ -1,5 +1,7 @@
 #include "run/run.h"
 
+#include <math.h>
+
 #include "base/clock.h"
 #include "base/jsonw.h"
 #include "run/environment.h"
@@ -223,6 +225,11 @@ static const char *error_as_json(const struct lem_error *err, struct arena *a)
 	return arena_strdup(a, str_c(&s));
 }
 
+static double goal(const struct maybe_f64 *ms)
+{
+	return ms->set ? ms->v : (double)NAN;
+}
+
 static void describe(struct life *l)
 {
 	_cleanup_str_ struct str env = STR_INIT;
@@ -241,6 +248,8 @@ static void describe(struct life *l)
 	r->environment_json = arena_strdup(a, str_c(&env));
 	r->engine_name = l->engine->name;
 	r->engine_mode = l->engine->mode(l->e);
+	r->slo = (struct slo_limits){goal(&l->e->slo.ttft_ms), goal(&l->e->slo.tpot_ms),
+				     goal(&l->e->slo.e2e_ms)};
 	r->wall_start_ns = clock_wall_ns();
 	r->t_start_ns = clock_now_ns();
 }
