@@ -337,7 +337,8 @@ static struct traffic_plan plan_of(const struct life *l)
 
 	for (size_t i = 0; i < w->n; i++)
 		quickest = fmin(quickest, w->latency_ms[i]);
-	return (struct traffic_plan){.n_prompts = l->prompts.n, .batch_ms = quickest};
+	return (struct traffic_plan){
+		.n_prompts = l->prompts.n, .batch_ms = quickest, .batch_n = l->most_in_flight};
 }
 
 /* complete: the window's whole length has passed. */
