@@ -300,7 +300,8 @@ static int one_pass(struct life *l, int64_t pass, struct lem_error *err)
 		const struct answers a = {.result = &res,
 					  .prompts = &l->prompts,
 					  .pass = pass,
-					  .forced = l->forced_tokens};
+					  .forced = l->forced_tokens,
+					  .closed = l->e->streaming};
 
 		r->window_start_ns = r->window_start_ns ? r->window_start_ns : res.t_start_ns;
 		r->window_end_ns = MAX(r->window_end_ns, res.t_end_ns);
@@ -401,7 +402,8 @@ static int arrivals(struct life *l, struct lem_error *err)
 					  .prompts = &l->prompts,
 					  .forced = l->forced_tokens,
 					  .uncounted_ns = t.ramp_ns,
-					  .counted_end_ns = t.duration_ns};
+					  .counted_end_ns = t.duration_ns,
+					  .closed = !t.at_ns};
 
 		set_window(l, &t, &res, clock_now_ns() >= res.t_start_ns + t.duration_ns);
 		keep(l, &res, &a);

@@ -1,5 +1,7 @@
 #include "run/run.h"
 
+#include <math.h>
+
 #include "base/clock.h"
 #include "base/jsonw.h"
 #include "run/environment.h"
@@ -224,6 +226,11 @@ static const char *error_as_json(const struct lem_error *err, struct arena *a)
 	return arena_strdup(a, str_c(&s));
 }
 
+static double goal(const struct maybe_f64 *ms)
+{
+	return ms->set ? ms->v : (double)NAN;
+}
+
 static void describe(struct life *l)
 {
 	_cleanup_str_ struct str env = STR_INIT;
@@ -242,6 +249,8 @@ static void describe(struct life *l)
 	r->environment_json = arena_strdup(a, str_c(&env));
 	r->engine_name = l->engine->name;
 	r->engine_mode = l->engine->mode(l->e);
+	r->slo = (struct slo_limits){goal(&l->e->slo.ttft_ms), goal(&l->e->slo.tpot_ms),
+				     goal(&l->e->slo.e2e_ms)};
 	r->wall_start_ns = clock_wall_ns();
 	r->t_start_ns = clock_now_ns();
 	levels_describe(l);
