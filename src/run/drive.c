@@ -51,6 +51,7 @@ static bool wants_prefix_cache(const struct experiment *e)
 	case BACKEND_VLLM: return e->vllm.enable_prefix_caching;
 	case BACKEND_SGLANG: return !e->sglang.disable_radix_cache;
 	case BACKEND_TENSORRT: return e->tensorrt.enable_kv_cache_reuse;
+	case BACKEND_LLAMACPP: return e->llamacpp.cache_prompt;
 	default: return false;
 	}
 }
