@@ -58,6 +58,7 @@ static void keep(struct reader *r, size_t i, const struct answer *a)
 	struct http_load_job *j = &r->ret->jobs[i];
 
 	j->doubts = a->doubts;
+	j->retried = r->l->work[i].was != HTTP_LOAD_OK;
 	j->prompt_tokens = a->prompt_tokens;
 	j->completion_tokens = a->completion_tokens;
 	j->cached_tokens = a->cached_tokens;
