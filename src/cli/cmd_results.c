@@ -37,6 +37,24 @@ struct options {
 	bool json;
 };
 
+static void put_level(struct jsonw *w, const struct store_row *row)
+{
+	if (!row->launch_id[0]) {
+		jsonw_null(w, "level");
+		return;
+	}
+	jsonw_object(w, "level");
+	jsonw_str(w, "launch_id", row->launch_id);
+	jsonw_i64(w, "index", row->level_index);
+	jsonw_i64(w, "n", row->level_n);
+	jsonw_f64(w, "rate_hz", row->rate_hz);
+	if (row->in_flight)
+		jsonw_i64(w, "in_flight", row->in_flight);
+	else
+		jsonw_null(w, "in_flight");
+	jsonw_end_object(w);
+}
+
 static void put_row(struct jsonw *w, const struct store_row *row)
 {
 	char when[32];
@@ -53,6 +71,7 @@ static void put_row(struct jsonw *w, const struct store_row *row)
 	jsonw_f64(w, "output_tokens_per_s", row->output_tokens_per_s);
 	jsonw_f64(w, "j_per_output_token", row->j_per_output_token);
 	jsonw_str(w, "energy_scope", row->energy_scope);
+	put_level(w, row);
 	jsonw_end_object(w);
 }
 

@@ -259,6 +259,7 @@ static void end_all(struct http_loop *l, int64_t now)
 		if (l->conns[i].state != CONN_FREE)
 			http_conn_fail(l, i, HTTP_LOAD_CANCELLED, "ended before it was complete",
 				       now);
+	http_retry_cancel(l, now);
 }
 
 static void serve(struct http_loop *l)
@@ -267,6 +268,7 @@ static void serve(struct http_loop *l)
 
 	while (!over(l) && !cancelled(l) && now < l->end_ns) {
 		find_due(l, now);
+		http_retry_begin(l, now);
 		dispatch(l);
 		if (over(l))
 			break;

@@ -51,6 +51,7 @@ static bool wants_prefix_cache(const struct experiment *e)
 	case BACKEND_VLLM: return e->vllm.enable_prefix_caching;
 	case BACKEND_SGLANG: return !e->sglang.disable_radix_cache;
 	case BACKEND_TENSORRT: return e->tensorrt.enable_kv_cache_reuse;
+	case BACKEND_LLAMACPP: return e->llamacpp.cache_prompt;
 	default: return false;
 	}
 }
@@ -338,7 +339,8 @@ static struct traffic_plan plan_of(const struct life *l)
 
 	for (size_t i = 0; i < w->n; i++)
 		quickest = fmin(quickest, w->latency_ms[i]);
-	return (struct traffic_plan){.n_prompts = l->prompts.n, .batch_ms = quickest};
+	return (struct traffic_plan){
+		.n_prompts = l->prompts.n, .batch_ms = quickest, .batch_n = l->most_in_flight};
 }
 
 /* complete: the window's whole length has passed. */

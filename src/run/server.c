@@ -474,7 +474,8 @@ static void put_raw(struct jsonw *w, const char *key, const json_t *j)
 static void keep_build(struct life *l, const json_t *version, const json_t *models,
 		       const json_t *options)
 {
-	const char *text = json_string_value(json_object_get(version, "version"));
+	const char *member = l->engine->http->version_member;
+	const char *text = json_string_value(json_object_get(version, member ? member : "version"));
 	_cleanup_str_ struct str s = STR_INIT;
 	struct run_record *r = l->rec;
 	struct jsonw w;

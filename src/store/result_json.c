@@ -89,6 +89,22 @@ static void put_engine(struct jsonw *w, const struct run_record *r)
 	jsonw_end_object(w);
 }
 
+/* null where there was one load only. */
+static void put_level(struct jsonw *w, const struct level_record *v)
+{
+	if (!v->n) {
+		jsonw_null(w, "level");
+		return;
+	}
+	jsonw_object(w, "level");
+	jsonw_str(w, "launch_id", v->launch_id);
+	jsonw_i64(w, "index", v->index);
+	jsonw_i64(w, "n", v->n);
+	jsonw_f64(w, "rate_hz", v->rate_hz);
+	put_size(w, "in_flight", v->in_flight);
+	jsonw_end_object(w);
+}
+
 static void put_model(struct jsonw *w, const struct run_record *r)
 {
 	const struct model_shape *s = &r->shape;
@@ -405,6 +421,7 @@ void result_json(const struct run_record *r, const struct summary *sum, struct s
 	put_verdict(&w, &sum->verdict);
 	put_time(&w, "started", r->wall_start_ns);
 	put_time(&w, "ended", r->wall_start_ns + (r->t_end_ns - r->t_start_ns));
+	put_level(&w, &r->level);
 	put_engine(&w, r);
 	put_model(&w, r);
 	put_gpus(&w, &r->binding);

@@ -176,6 +176,28 @@ static void test_registry(void **state)
 	}
 }
 
+/* One backend, two engines: the config decides, and only of this backend. */
+static void test_server_is_another_engine(void **state)
+{
+	struct experiment e = base_experiment();
+
+	(void)state;
+	assert_ptr_equal(engine_for(&e), engine_find(BACKEND_LLAMACPP));
+	assert_null(engine_for(&e)->http);
+	e.llamacpp.server = true;
+	assert_ptr_equal(engine_for(&e), &engine_llama_server);
+	assert_non_null(engine_for(&e)->http);
+	assert_int_equal(engine_for(&e)->backend, BACKEND_LLAMACPP);
+	assert_int_equal(engine_for(&e)->model, engine_find(BACKEND_LLAMACPP)->model);
+	assert_string_equal(engine_for(&e)->mode(&e), "offline/continuous");
+	e.traffic.present = true;
+	assert_string_equal(engine_for(&e)->mode(&e), "server/open");
+	e.backend = BACKEND_VLLM;
+	assert_ptr_equal(engine_for(&e), engine_find(BACKEND_VLLM));
+	e.backend = BACKEND_COUNT;
+	assert_null(engine_for(&e));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -185,6 +207,7 @@ int main(void)
 		cmocka_unit_test(test_streaming_is_one_at_a_time),
 		cmocka_unit_test(test_only_gguf),
 		cmocka_unit_test(test_registry),
+		cmocka_unit_test(test_server_is_another_engine),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
