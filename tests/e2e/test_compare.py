@@ -136,6 +136,21 @@ def test_a_worker_against_a_server(lem, tmp_path):
     assert {f["name"] for f in c["figures"] if f["ratio"]["value"]} >= {"output_tokens_per_s", "ttft_mean_ms", "ttft_p50_ms", "itl_mean_ms", "itl_p50_ms"}
 
 
+def test_pytorch_against_a_server(lem):
+    """A real PyTorch and a server of the same model in the same type: the same work, as the result shows."""
+    from test_worker_pytorch import GPUS, PYTHON
+    if GPUS is None:
+        pytest.skip(f"{PYTHON} has no torch and transformers; name one that has by LEM_TORCH_PYTHON")
+    env, vllm = engine(lem)
+    pytorch = vllm[:vllm.index("vllm: {")].replace("backend: vllm", "backend: pytorch") + f"pytorch: {{python: {PYTHON}, batch_size: 4}}\n" + \
+        vllm[vllm.index("\nmax_input_tokens"):]
+    a = lem.experiment("--set", "fp_precision=bfloat16", "--set", "slo.ttft_ms=60000", text=pytorch)
+    b = lem.experiment("--set", "fp_precision=bfloat16", text=vllm, env=env)
+    c = compare(lem, a["run_id"], b["run_id"], 0)
+    assert c["findings"] == [] and c["a"]["engine"] == "pytorch" and c["a"]["dtype"] == c["b"]["dtype"] == "BF16"
+    assert c["a"]["output_tokens"] == c["b"]["output_tokens"] == 96 and a["slo"]["good"] == 8
+
+
 def test_a_run_that_failed(lem, tmp_path):
     env, text = engine(lem)
     good = run_openai(lem, tmp_path)

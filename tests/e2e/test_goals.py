@@ -138,6 +138,17 @@ def test_the_export_tells_all(lem, tmp_path):
         assert set(x) - {"text"} == set(cells)
 
 
+def test_each_load_has_its_goodput(lem, tmp_path):
+    with Fake(tmp_path, "--token-ms", 1) as f:
+        args = ("--set", "traffic={arrival: constant, rates: [20, 40], duration_sec: 1, settle_sec: 0}", "--set", GENEROUS)
+        done = lem("experiment", lem.config(openai(f.port)), *args, check=0)
+        levels = json.loads(lem("experiment", lem.config(openai(f.port)), *args, "--json", check=0).stdout)["levels"]
+    assert [r["slo"]["good"] for r in levels] == [20, 40]
+    assert [r["slo"]["goodput_requests_per_s"]["value"] for r in levels] == pytest.approx([20, 40])
+    rows = [line for line in done.stdout.splitlines() if line.startswith(("20 requests/s", "40 requests/s"))]
+    assert "good" in done.stdout and [line.split()[3:5] for line in rows] == [["20.0", "20.0"], ["40.0", "40.0"]]
+
+
 # ---- a worker, and runs that failed ----
 
 def test_a_worker_is_judged_too(lem):
