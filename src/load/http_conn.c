@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "load/http_impl.h"
 
-enum { RECEIVE_MAX = 256 << 10, SEND_SMALL = 2048, PER_SOURCE = 12000 };
+enum { RECEIVE_MAX = 256 << 10, SEND_SMALL = 2048, PER_SOURCE = 4000 };
 
 static struct http_list *list_of(struct http_loop *l, const struct http_conn *c)
 {

@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -355,25 +354,6 @@ static void begin(struct worker *s, struct peer *p, const char *body, size_t n)
 		due(s, p, now);
 }
 
-/* The value of Content-Length within the head; 0 without. */
-static size_t body_length(const char *head, size_t n)
-{
-	static const char key[] = "content-length:";
-
-	for (size_t i = 0; i + sizeof(key) < n; i++) {
-		size_t x = 0;
-
-		if ((head[i] | 0x20) != 'c' || strncasecmp(head + i, key, sizeof(key) - 1) != 0)
-			continue;
-		for (i += sizeof(key) - 1; i < n && head[i] == ' '; i++)
-			;
-		for (; i < n && head[i] >= '0' && head[i] <= '9' && x < REQUEST_MAX; i++)
-			x = x * 10 + (size_t)(head[i] - '0');
-		return x;
-	}
-	return 0;
-}
-
 /* false: the connection is gone. */
 static bool take(struct worker *s, struct peer *p)
 {
@@ -383,7 +363,7 @@ static bool take(struct worker *s, struct peer *p)
 	r = recv(p->fd, p->in.buf + p->in.len, 4096, MSG_DONTWAIT);
 	if (r < 0 && errno == EAGAIN)
 		return true;
-	if (r <= 0 || p->in.len > REQUEST_MAX) {
+	if (r <= 0 || p->in.len > NULL_REQUEST_MAX) {
 		hang_up(s, p, false);
 		return false;
 	}
@@ -393,17 +373,10 @@ static bool take(struct worker *s, struct peer *p)
 
 static void readable(struct worker *s, struct peer *p)
 {
-	const char *end;
 	size_t head, body;
 
-	if (!take(s, p) || p->answering || !p->in.len)
-		return;
-	end = memmem(p->in.buf, p->in.len, "\r\n\r\n", 4);
-	if (!end)
-		return;
-	head = (size_t)(end - p->in.buf) + 4;
-	body = body_length(p->in.buf, head);
-	if (p->in.len - head >= body)
+	if (take(s, p) && !p->answering && p->in.len &&
+	    null_request_whole(p->in.buf, p->in.len, &head, &body))
 		begin(s, p, p->in.buf + head, body);
 }
 

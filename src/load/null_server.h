@@ -48,8 +48,9 @@ struct null_script {
 	int64_t first_ns; /* from the request's last byte to the first chunk */
 	int64_t gap_ns;   /* from chunk to chunk, on an absolute grid; 0: all at once */
 	int64_t tick_ns;  /* chunks leave on multiples of this only, all that are due at once and
-			   * always  in the same order, as from an engine that works in steps; 0: each
-			   * at  its own time. A tick spares both ends most of their wake-ups. */
+			   * always  in the same order, as from an engine that works in steps; 0:
+			   * each  at  its own time. A tick spares both ends most of their wake-ups.
+			   */
 	uint32_t tokens_per_chunk; /* 0 means 1; chunks = max_tokens / this, rounded up */
 	uint32_t n_chunks;         /* 0: by the request */
 	int64_t stall_ns; /* once in a response, before chunk stall_at, the grid moves on by this */
