@@ -81,7 +81,9 @@ struct server_record {
 	const char *metrics_before, *metrics_after;
 	bool arrivals;         /* server mode: requests were sent on a schedule */
 	bool prefix_cache;     /* its reuse of prompts was asked for */
-	int64_t client_cpu_ns; /* CPU time of lem's client in the window; -1: not known */
+	/* CPU time of lem's client from the first request to the last answer, without looking out
+	 * for a request that is about to be due; -1: not known. */
+	int64_t client_cpu_ns;
 	/* What the client can do on this host, measured before the engine was started; NAN: not. */
 	double roofline_requests_per_cpu_s, roofline_chunks_per_cpu_s;
 	char urgency[16]; /* of its thread: "realtime", "nice", "ordinary"; "" not known */

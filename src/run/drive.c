@@ -276,7 +276,9 @@ static void keep(struct life *l, const struct http_load_result *res, const struc
 	struct run_record *r = l->rec;
 
 	answers_take(r, a, &l->faults);
-	r->server.client_cpu_ns = MAX(r->server.client_cpu_ns, INT64_C(0)) + res->cpu_ns;
+	r->server.client_cpu_ns =
+		MAX(r->server.client_cpu_ns, INT64_C(0)) + res->cpu_ns - res->spin_ns;
+	lem_strlcpy(r->server.urgency, res->urgency ? res->urgency : "", sizeof(r->server.urgency));
 	if (res->n_waited)
 		run_record_note(r, "%zu requests waited for a free connection", res->n_waited);
 }

@@ -87,6 +87,9 @@ int life_can_prove(struct life *l, struct lem_error *err);
 int life_prove(struct life *l, struct lem_error *err);
 /* The devices that the engine itself names, against the binding. */
 int life_check_loaded(struct life *l, const struct worker_loaded *w, struct lem_error *err);
+/* certify.c: what lem's own load client can do on this host, into the record. Takes about 0.2 s,
+ * at most 0.3; that it could not be measured is a note, not an error. */
+void life_certify(struct life *l);
 /* blame.c: known lines of the engine's log or the daemon's message → rule, cause and fix. */
 void life_blame(const struct life *l, struct lem_error *err);
 /* What was doubtful about the way the GPUs go in (R21), once the start has failed. */

@@ -178,6 +178,7 @@ static int live(struct life *l, struct lem_error *err)
 {
 	int rc;
 
+	life_certify(l);
 	if ((rc = start_meters(l, err)) < 0 || (rc = life_can_prove(l, err)) < 0)
 		return rc;
 	life_start_watch(l, NULL);

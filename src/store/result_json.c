@@ -338,6 +338,15 @@ static void put_client(struct jsonw *w, const struct run_record *r, const struct
 	jsonw_str(w, "mode", r->server.arrivals ? "server" : "offline");
 	put_latency(w, "schedule_lag_ms", &s->lag);
 	put_quantity(w, "busy", &s->client_busy);
+	jsonw_str(w, "urgency", r->server.urgency[0] ? r->server.urgency : NULL);
+	jsonw_object(w, "roofline");
+	put_quantity(w, "requests_per_cpu_s", &s->roofline_requests);
+	put_quantity(w, "chunks_per_cpu_s", &s->roofline_chunks);
+	jsonw_end_object(w);
+	jsonw_object(w, "headroom");
+	put_quantity(w, "requests", &s->headroom_requests);
+	put_quantity(w, "chunks", &s->headroom_chunks);
+	jsonw_end_object(w);
 	jsonw_i64(w, "chunks", s->chunks);
 	if (s->cached_tokens >= 0)
 		jsonw_i64(w, "cached_tokens", s->cached_tokens);
