@@ -166,7 +166,7 @@ static void test_more_passes_are_the_same_work(void **state)
 
 	run_record_release(&f->b.rec);
 	build(&f->b, 3);
-	only_a_note(f, "requests", "A went through the prompts 1 times, B 3 times");
+	only_a_note(f, "requests", "passes through the prompts differs, 1 in A and 3 in B");
 	assert_int_equal(f->c.b.requests, PROMPTS);
 	assert_int_equal(f->c.b.output_tokens, 5 * PROMPTS);
 	f->b.rec.n_requests = 2 * PROMPTS + 3; /* interrupted in the third */
