@@ -41,6 +41,8 @@ struct life {
 	size_t batch;            /* requests computed together */
 	int64_t forced_tokens;   /* output tokens every request must have; 0: not forced */
 	size_t faults;           /* lies found while assembling */
+	struct worker_count counts[64]; /* what the worker counted in the window */
+	size_t n_counts;
 
 	/* progress */
 	enum run_phase phase;
@@ -86,6 +88,10 @@ void life_blame(const struct life *l, struct lem_error *err);
 void life_recall(const struct life *l, struct lem_error *err);
 /* scrub.c: the values of secrets, wherever an engine repeats them. err may be NULL. */
 void life_scrub(const struct life *l, struct lem_error *err, char *log);
+/* counts.c: sums what the worker counted in its passes; puts it into what the engine said of itself
+ * (`counts`), and notes what should not have happened in a window. */
+void life_count(struct life *l, const struct worker_done *done);
+void life_tell_counts(struct life *l);
 int life_warm_up(struct life *l, struct lem_error *err);
 int life_measure(struct life *l, struct lem_error *err);
 
