@@ -60,10 +60,11 @@ struct request_record {
 struct step_record {
 	bool prefill;
 	int64_t t_start_ns, t_end_ns;
-	int32_t n_seqs;
+	int32_t n_seqs;   /* output tokens: one a sequence, more of a speculating engine */
 	int32_t n_tokens; /* tokens computed in this step; continuous batches may mix: see n_prefill
 			   */
 	int32_t n_prefill; /* of which prompt tokens */
+	int32_t replica;   /* steps of different replicas overlap; 0 when there is one */
 };
 
 struct warmup_record {
@@ -156,6 +157,8 @@ struct run_record {
 
 void run_record_init(struct run_record *r);
 void run_record_release(struct run_record *r);
+/* Begins the note that the verdict is made suspect by: compiling is no part of what is measured. */
+#define NOTE_COMPILED "torch.compile compiled"
 void run_record_note(struct run_record *r, const char *fmt, ...) _printf_(2, 3);
 const char *run_status_name(enum run_status s); /* "completed", "failed", "interrupted" */
 const char *run_phase_name(enum run_phase p);   /* "baseline", "warmup", … */
