@@ -82,6 +82,19 @@ static void prompt_cache(struct words *w, const struct llamacpp_config *c)
 	words_opt(w, "--slot-prompt-similarity", "0");
 }
 
+/* It aborts on the first token of one. A synthetic model gets its vocabulary before it is made. */
+static int check_vocabulary(const struct engine_request *q, struct lem_error *err)
+{
+	if (q->shape->has_tokenizer || !q->shape->n_layer ||
+	    str_starts(q->exp->model_name, "synthetic:"))
+		return 0;
+	lem_fail(err, LEM_E_REFUSED,
+		 "llama-server turns every token into text, but '%s' has no vocabulary",
+		 q->exp->model_name);
+	return lem_error_fix(err, "name a model with one, write synthetic:SHAPE as model_name, or "
+				  "remove server: true");
+}
+
 static int llama_server_launch(const struct engine_request *req, struct arena *a,
 			       struct launch_spec *ret, struct lem_error *err)
 {
@@ -91,7 +104,7 @@ static int llama_server_launch(const struct engine_request *req, struct arena *a
 	struct launch_spec s = {.program_option = "llamacpp.server_program"};
 	int rc;
 
-	if (!model)
+	if (!model || check_vocabulary(req, err) < 0)
 		return -(int)err->code;
 	if (req->in_container)
 		s.entrypoint = c->server_program; /* NULL: the image's own is the server */
@@ -129,5 +142,6 @@ const struct engine_ops engine_llama_server = {
 	.model = MODEL_GGUF,
 	.launch = llama_server_launch,
 	.mode = engine_http_mode,
+	.needs_vocabulary = true,
 	.http = &http,
 };
