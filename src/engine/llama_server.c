@@ -54,13 +54,13 @@ static void devices(struct words *w, const struct engine_request *q)
 	const struct llamacpp_config *c = &q->exp->llamacpp;
 	_cleanup_str_ struct str shares = STR_INIT;
 
-	words_opt(w, "--n-gpu-layers", "%" PRId64, llamacpp_gpu_layers(q));
 	words_opt(w, "--fit", "off"); /* else it changes what does not fit, unasked */
 	if (!q->binding->n) {
 		/* with no layer on it a GPU would still be given large multiplications */
 		words_opt(w, "--device", "none");
 		return;
 	}
+	words_opt(w, "--n-gpu-layers", "%" PRId64, llamacpp_gpu_layers(q));
 	words_opt(w, "--split-mode", "%s", c->split_mode);
 	words_opt(w, "--main-gpu", "%" PRId64, c->main_gpu);
 	for (size_t i = 0; i < c->tensor_split.n; i++)
