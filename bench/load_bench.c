@@ -52,7 +52,7 @@ static bool burst(const char *name, int32_t tokens, size_t n, size_t in_flight)
 					.plan = {.mode = HTTP_LOAD_CLOSED, .in_flight = in_flight},
 					.preconnect = in_flight,
 					.ordinary = true};
-	double requests[ROUNDS], chunks[ROUNDS];
+	double requests[ROUNDS], chunks[ROUNDS], prepare_s = 0, loop_s = 0, parse_s = 0;
 	struct roofline_figures f;
 
 	if (!run(name, &c, &f))
@@ -62,11 +62,17 @@ static bool burst(const char *name, int32_t tokens, size_t n, size_t in_flight)
 			return false;
 		requests[i] = f.requests_per_cpu_s;
 		chunks[i] = f.chunks_per_cpu_s;
+		prepare_s += f.prepare_s;
+		loop_s += f.loop_s;
+		parse_s += f.parse_s;
 	}
 	qsort(requests, ROUNDS, sizeof(double), by_value);
 	qsort(chunks, ROUNDS, sizeof(double), by_value);
 	say(name, "requests_per_cpu_s", requests[ROUNDS / 2]);
 	say(name, "chunks_per_cpu_s", chunks[ROUNDS / 2]);
+	say(name, "prepare_us", prepare_s * 1e6 / (double)(n * ROUNDS)); /* means, a request */
+	say(name, "loop_us", loop_s * 1e6 / (double)(n * ROUNDS));
+	say(name, "parse_us", parse_s * 1e6 / (double)(n * ROUNDS));
 	return true;
 }
 

@@ -93,7 +93,12 @@ struct traffic_config {
 	const char *trace;
 	struct maybe_f64 duration_sec;
 	double ramp_sec;
+	struct maybe_f64 ramp_to_rate, ramp_over_sec; /* the rate itself changes */
 	struct maybe_i64 seed;
+	/* Several loads in one launch, in this order; at most one of the two has any. */
+	struct f64_list rates, concurrencies;
+	double settle_sec; /* pause between two of them */
+	bool stop_when_overloaded;
 };
 
 struct slo_config {
@@ -314,7 +319,8 @@ struct experiment {
 	struct timeseries_config timeseries;
 	struct window_config window;
 	struct energy_config energy;
-	bool streaming; /* one request at a time, each token stamped */
+	bool streaming;       /* one request at a time, each token stamped */
+	bool client_roofline; /* measured before the engine is started */
 	enum backend backend;
 	enum runner_kind runner;
 	struct docker_config docker;

@@ -111,6 +111,9 @@ bool bind_gpus(struct config *c, const struct node *n, struct str_list *ret);
 /* check.c and friends */
 void config_check(struct config *c, const struct config_request *req);
 void check_values(struct config *c);
+/* check_loads.c: several loads in one launch, and rates that change. */
+void check_loads(struct config *c);
+bool check_loads_are_listed(const struct config *c); /* or a list of them is wrong already */
 void check_prompts(struct config *c);
 void check_env(struct config *c);
 void check_sections(struct config *c);

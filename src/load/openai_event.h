@@ -48,6 +48,11 @@ struct openai_memo {
 const char *openai_event_read(const char *json, size_t n, struct openai_memo *memo,
 			      struct openai_event *ret);
 
+/* Do the bytes at json begin with the event remembered, around another text? Its length and *ret,
+ * as openai_event_read would have it; or 0, *ret untouched: nothing is known of them. */
+size_t openai_event_next(const struct openai_memo *m, const char *json, size_t most,
+			 struct openai_event *ret);
+
 /* Appends the decoded text; lone surrogates become U+FFFD. t must come from openai_event_read. */
 void openai_text_decode(const struct openai_text *t, struct str *out);
 

@@ -11,6 +11,7 @@
 #include "model/gpu_binding.h"
 #include "model/model_shape.h"
 #include "model/sample.h"
+#include "model/slo.h"
 
 enum run_status { RUN_COMPLETED, RUN_FAILED, RUN_INTERRUPTED };
 
@@ -84,11 +85,6 @@ struct server_record {
 	/* What the client can do on this host, measured before the engine was started; NAN: not. */
 	double roofline_requests_per_cpu_s, roofline_chunks_per_cpu_s;
 	char urgency[16]; /* of its thread: "realtime", "nice", "ordinary"; "" not known */
-};
-
-/* Goals for one request, all to be met together; NAN: none. */
-struct slo_limits {
-	double ttft_ms, tpot_ms, e2e_ms;
 };
 
 /* Several loads measured one after the other in one launch are a run each. */

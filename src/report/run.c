@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "base/num.h"
+#include "report/goals.h"
 #include "report/pen.h"
 
 static void free_json(json_t **j)
@@ -163,6 +164,13 @@ static void put_work(struct pen *p, const struct run_record *r, const struct sum
 {
 	char seconds[24];
 
+	if (r->level.n) {
+		char load[48];
+
+		pen_line(p, "load", "%s: %" PRId64 " of %" PRId64 " in the launch %s",
+			 report_load(&r->level, load, sizeof(load)), r->level.index + 1, r->level.n,
+			 r->level.launch_id ? r->level.launch_id : "?");
+	}
 	pen_line(p, "requests", "%" PRId64 " of %" PRId64 " answered in %s", s->requests_done,
 		 s->requests_asked, num_format_duration(s->window_ns, seconds, sizeof(seconds)));
 	pen_line(p, "tokens", "%" PRId64 " in, %" PRId64 " out", s->input_tokens, s->output_tokens);
@@ -371,6 +379,7 @@ void report_run_text(const struct run_record *r, const struct summary *s,
 	if (s->window_ns > 0) {
 		put_work(&p, r, s);
 		put_speed(&p, s);
+		report_goals(&p, s);
 		put_energy(&p, r, s);
 	} else {
 		pen_line(&p, "window", "never measured");

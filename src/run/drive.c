@@ -301,7 +301,8 @@ static int one_pass(struct life *l, int64_t pass, struct lem_error *err)
 		const struct answers a = {.result = &res,
 					  .prompts = &l->prompts,
 					  .pass = pass,
-					  .forced = l->forced_tokens};
+					  .forced = l->forced_tokens,
+					  .closed = l->e->streaming};
 
 		r->window_start_ns = r->window_start_ns ? r->window_start_ns : res.t_start_ns;
 		r->window_end_ns = MAX(r->window_end_ns, res.t_end_ns);
@@ -338,7 +339,8 @@ static struct traffic_plan plan_of(const struct life *l)
 
 	for (size_t i = 0; i < w->n; i++)
 		quickest = fmin(quickest, w->latency_ms[i]);
-	return (struct traffic_plan){.n_prompts = l->prompts.n, .batch_ms = quickest};
+	return (struct traffic_plan){
+		.n_prompts = l->prompts.n, .batch_ms = quickest, .batch_n = l->most_in_flight};
 }
 
 /* complete: the window's whole length has passed. */
@@ -401,7 +403,8 @@ static int arrivals(struct life *l, struct lem_error *err)
 					  .prompts = &l->prompts,
 					  .forced = l->forced_tokens,
 					  .uncounted_ns = t.ramp_ns,
-					  .counted_end_ns = t.duration_ns};
+					  .counted_end_ns = t.duration_ns,
+					  .closed = !t.at_ns};
 
 		set_window(l, &t, &res, clock_now_ns() >= res.t_start_ns + t.duration_ns);
 		keep(l, &res, &a);

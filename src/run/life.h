@@ -42,6 +42,13 @@ struct life {
 	int64_t forced_tokens;   /* output tokens every request must have; 0: not forced */
 	size_t faults;           /* lies found while assembling */
 
+	/* Several loads in one launch (levels.c); n_levels 0: one load. */
+	size_t n_levels, level;
+	struct experiment level_exp; /* the config with the load of the level: e points here */
+	size_t most_in_flight;       /* of all levels that are closed loops: the warm-up's */
+	size_t launch_phases, launch_notes; /* of the record: they belong to every level */
+	size_t late_before;                 /* ticks of the sampler before the level */
+
 	/* progress */
 	enum run_phase phase;
 	int64_t t_phase_ns, t_end_hint_ns; /* 0: unknown */
@@ -86,6 +93,12 @@ void life_blame(const struct life *l, struct lem_error *err);
 void life_recall(const struct life *l, struct lem_error *err);
 /* scrub.c: the values of secrets, wherever an engine repeats them. err may be NULL. */
 void life_scrub(const struct life *l, struct lem_error *err, char *log);
+/* Watching the process lists, with an engine that runs already or NULL; what was seen goes into
+ * the record, and may end a run that went well until then. */
+void life_start_watch(struct life *l, const struct running *engine);
+int life_end_watch(struct life *l, int rc, struct lem_error *err);
+/* The record's last words: log, status, error, end. */
+void life_conclude(struct life *l, int rc, struct lem_error *err);
 int life_warm_up(struct life *l, struct lem_error *err);
 int life_measure(struct life *l, struct lem_error *err);
 

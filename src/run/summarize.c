@@ -4,6 +4,7 @@
 
 #include "energy/energy.h"
 #include "flops/flops.h"
+#include "run/goodput.h"
 #include "run/streams.h"
 #include "stats/stats.h"
 
@@ -334,6 +335,7 @@ static void efficiency(struct summary *s)
 			 "no energy was measured (GPU: %.30s; CPU: %.80s)", s->gpu_j.reason,
 			 s->cpu_j.reason);
 	}
+	s->scope_j = total;
 	s->j_per_output_token = quantity_per(total, (double)s->output_tokens, "no output token");
 	s->j_per_input_token = quantity_per(total, (double)s->input_tokens, "no input token");
 	s->j_per_total_token =
@@ -387,5 +389,6 @@ void summarize(const struct run_record *r, struct summary *ret)
 	operations(r, ret);
 	energies(r, ret);
 	certificate(r, ret);
+	goodput(r, &r->slo, ret);
 	judge(r, ret);
 }

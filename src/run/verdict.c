@@ -1,4 +1,5 @@
 #include "energy/energy.h"
+#include "run/overload.h"
 #include "run/summarize.h"
 
 /* Limits and where they come from: energy.md sections 1, 5 and 6. */
@@ -77,6 +78,17 @@ static void judge_client(const struct run_record *r, struct summary *s)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
 			    "client-limited: lem's client computed %.0f %% of the time",
 			    s->client_busy.value * 100);
+}
+
+/* The speed of a server that is overloaded is real; its latencies depend on how long it was asked.
+ */
+static void judge_load(const struct run_record *r, struct summary *s)
+{
+	char why[160];
+
+	if (overload_seen(r, why, sizeof(why)))
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "overloaded: the server did not keep up: %s", why);
 }
 
 static void judge_outcome(const struct run_record *r, struct summary *s)
@@ -233,8 +245,10 @@ static void judge_method(const struct run_record *r, struct summary *s)
 			    half_width(&s->output_tokens_per_s) * 100);
 	if (r->status == RUN_COMPLETED && s->window_ns < WINDOW_MIN_NS)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
-			    "the window is %.1f s, shorter than 5 s; set window.min_duration_sec",
-			    (double)s->window_ns / 1e9);
+			    "the window is %.1f s, shorter than 5 s; set %s",
+			    (double)s->window_ns / 1e9,
+			    r->server.arrivals ? "traffic.duration_sec"
+					       : "window.min_duration_sec");
 	if (r->warmup.enabled && !r->warmup.converged && r->status == RUN_COMPLETED)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
 			    "warm-up did not settle: variation %.1f %% after %zu iterations, %.1f "
@@ -261,6 +275,7 @@ void judge(const struct run_record *r, struct summary *s)
 	if (r->server.used) {
 		judge_answers(r, s);
 		judge_client(r, s);
+		judge_load(r, s);
 	}
 	judge_energy(r, s);
 	judge_method(r, s);

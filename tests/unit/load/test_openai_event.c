@@ -246,6 +246,22 @@ static void test_memo_changes_nothing(void **state)
 		assert_string_equal(with.finish, without.finish);
 		assert_int_equal(with.has_usage, without.has_usage);
 	}
+	/* the next event within more bytes is found by the memo alone, or not at all */
+	static const char more[] =
+		"{\"id\":\"1\",\"choices\":[{\"text\":\"cd\",\"finish_reason\":null}]}\n\ndata: {";
+	struct openai_event next = {.n_parts = 77};
+
+	assert_int_equal(openai_event_next(&memo, more, strlen(more), &next), strlen(more) - 9);
+	assert_int_equal(next.n_text, 2);
+	assert_int_equal(next.n_parts, 1);
+	assert_memory_equal(next.parts[0].raw, "cd", 2);
+	assert_int_equal(next.prompt_tokens, -1);
+	next.n_parts = 77;
+	for (size_t n = 0; n < strlen(more) - 9; n++)
+		assert_int_equal(openai_event_next(&memo, more, n, &next), 0);
+	assert_int_equal(openai_event_next(&(struct openai_memo){0}, more, strlen(more), &next), 0);
+	assert_int_equal(next.n_parts, 77);
+	assert_non_null(openai_event_read("", 0, &memo, &next));
 	/* and lets nothing pass that is wrong */
 	struct openai_event e;
 	static const char wrong[] =
