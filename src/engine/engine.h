@@ -66,6 +66,9 @@ struct engine_ops {
 	const char *(*mode)(const struct experiment *exp);
 	/* On a host it is started from its image; false: its worker lies beside lem. */
 	bool needs_container;
+	/* MODEL_GGUF: it turns every token into text, so a synthetic model is made with a
+	 * vocabulary. */
+	bool needs_vocabulary;
 	const struct engine_http *http; /* of CHANNEL_HTTP; NULL: it speaks workers/PROTOCOL.md */
 };
 
