@@ -88,6 +88,9 @@ struct server_record {
 	/* What the client can do on this host, measured before the engine was started; NAN: not. */
 	double roofline_requests_per_cpu_s, roofline_chunks_per_cpu_s;
 	char urgency[16]; /* of its thread: "realtime", "nice", "ordinary"; "" not known */
+	/* Requests of the window that were sent twice, because the server was closing the idle
+	 * connection on which they went out first; -1: not known. */
+	int64_t n_retried;
 };
 
 /* Several loads measured one after the other in one launch are a run each. */
@@ -150,6 +153,8 @@ struct run_record {
 	struct sample_set samples;
 
 	const char *prompts_hash; /* SHA-256 over the prompts as sent */
+	const char *prompts_form; /* what that is over: "token_ids", "texts", "mixed"; NULL: not
+				     known */
 	const char *log_tail;     /* the engine's last lines on stderr */
 	const char **notes; /* findings of the run itself, malloc'ed array, strings in the arena */
 	size_t n_notes;
