@@ -34,6 +34,14 @@ struct engine_request {
 	int threads_default; /* threads to use when the config does not say */
 };
 
+/* How a server is asked for the ids of a text, at /tokenize beside /v1. */
+enum engine_tokenize {
+	TOKENIZE_NOT,   /* it has no such endpoint */
+	TOKENIZE_VLLM,  /* load/tokenize.h; SGLang too */
+	TOKENIZE_LLAMA, /* llama-server */
+	TOKENIZE_ANY,   /* not known which server it is: found out by asking */
+};
+
 /* Paths of a server beside /v1; NULL: it has none. */
 struct engine_http {
 	const char *health;  /* answers 200 once it is up; that it can generate is asked apart */
@@ -41,6 +49,7 @@ struct engine_http {
 	const char *version_member; /* NULL: "version" */
 	const char *metrics;        /* its own metrics, as text */
 	const char *options;        /* JSON: the options it resolved */
+	enum engine_tokenize tokenize;
 };
 
 /* What model_name must become before launch(). */
@@ -66,6 +75,9 @@ struct engine_ops {
 	const char *(*mode)(const struct experiment *exp);
 	/* On a host it is started from its image; false: its worker lies beside lem. */
 	bool needs_container;
+	/* MODEL_GGUF: it turns every token into text, so a synthetic model is made with a
+	 * vocabulary. */
+	bool needs_vocabulary;
 	const struct engine_http *http; /* of CHANNEL_HTTP; NULL: it speaks workers/PROTOCOL.md */
 };
 

@@ -54,13 +54,13 @@ static void devices(struct words *w, const struct engine_request *q)
 	const struct llamacpp_config *c = &q->exp->llamacpp;
 	_cleanup_str_ struct str shares = STR_INIT;
 
-	words_opt(w, "--n-gpu-layers", "%" PRId64, llamacpp_gpu_layers(q));
 	words_opt(w, "--fit", "off"); /* else it changes what does not fit, unasked */
 	if (!q->binding->n) {
 		/* with no layer on it a GPU would still be given large multiplications */
 		words_opt(w, "--device", "none");
 		return;
 	}
+	words_opt(w, "--n-gpu-layers", "%" PRId64, llamacpp_gpu_layers(q));
 	words_opt(w, "--split-mode", "%s", c->split_mode);
 	words_opt(w, "--main-gpu", "%" PRId64, c->main_gpu);
 	for (size_t i = 0; i < c->tensor_split.n; i++)
@@ -82,6 +82,19 @@ static void prompt_cache(struct words *w, const struct llamacpp_config *c)
 	words_opt(w, "--slot-prompt-similarity", "0");
 }
 
+/* It aborts on the first token of one. A synthetic model gets its vocabulary before it is made. */
+static int check_vocabulary(const struct engine_request *q, struct lem_error *err)
+{
+	if (q->shape->has_tokenizer || !q->shape->n_layer ||
+	    str_starts(q->exp->model_name, "synthetic:"))
+		return 0;
+	lem_fail(err, LEM_E_REFUSED,
+		 "llama-server turns every token into text, but '%s' has no vocabulary",
+		 q->exp->model_name);
+	return lem_error_fix(err, "name a model with one, write synthetic:SHAPE as model_name, or "
+				  "remove server: true");
+}
+
 static int llama_server_launch(const struct engine_request *req, struct arena *a,
 			       struct launch_spec *ret, struct lem_error *err)
 {
@@ -91,7 +104,7 @@ static int llama_server_launch(const struct engine_request *req, struct arena *a
 	struct launch_spec s = {.program_option = "llamacpp.server_program"};
 	int rc;
 
-	if (!model)
+	if (!model || check_vocabulary(req, err) < 0)
 		return -(int)err->code;
 	if (req->in_container)
 		s.entrypoint = c->server_program; /* NULL: the image's own is the server */
@@ -120,6 +133,7 @@ static const struct engine_http http = {
 	.version_member = "build_info",
 	.metrics = "/metrics",
 	.options = "/props",
+	.tokenize = TOKENIZE_LLAMA,
 };
 
 const struct engine_ops engine_llama_server = {
@@ -129,5 +143,6 @@ const struct engine_ops engine_llama_server = {
 	.model = MODEL_GGUF,
 	.launch = llama_server_launch,
 	.mode = engine_http_mode,
+	.needs_vocabulary = true,
 	.http = &http,
 };

@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "load/http_impl.h"
 
-enum { RECEIVE_MAX = 256 << 10, SEND_SMALL = 2048 };
+enum { RECEIVE_MAX = 256 << 10, SEND_SMALL = 2048, PER_SOURCE = 4000 };
 
 static struct http_list *list_of(struct http_loop *l, const struct http_conn *c)
 {
@@ -60,8 +60,25 @@ static void watch(struct http_loop *l, uint32_t i, int op, bool out)
 		assert(errno == ENOMEM || errno == ENOSPC); /* the deadline ends it */
 }
 
-/* A socket for address a, connect under way. Negative errno. */
-static int start_connect(struct http_loop *l, size_t a)
+/* One address has some 28 000 ports towards one server. On loopback there are more addresses, so
+ * that connections beyond the first thousands come from others. */
+static void choose_source(int fd, const struct sockaddr *to, uint32_t i)
+{
+	struct sockaddr_in from = {.sin_family = AF_INET}, target;
+	int one = 1;
+
+	if (i < PER_SOURCE || to->sa_family != AF_INET)
+		return;
+	memcpy(&target, to, sizeof(target));
+	if (ntohl(target.sin_addr.s_addr) >> 24 != 127)
+		return;
+	from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + i / PER_SOURCE);
+	(void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+	(void)bind(fd, (const struct sockaddr *)&from, sizeof(from));
+}
+
+/* A socket for connection i to address a, connect under way. Negative errno. */
+static int start_connect(struct http_loop *l, uint32_t i, size_t a)
 {
 	const struct sockaddr *to = (const struct sockaddr *)&l->addresses[a];
 	int one = 1, fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -70,6 +87,7 @@ static int start_connect(struct http_loop *l, size_t a)
 		return -errno;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	(void)setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof(one));
+	choose_source(fd, to, i);
 	if (connect(fd, to, l->address_len[a]) < 0 && errno != EINPROGRESS) {
 		int saved = errno;
 
@@ -87,7 +105,7 @@ static bool dial_from(struct http_loop *l, uint32_t i, size_t tried, int *ret_er
 	for (size_t k = tried; k < l->n_addresses; k++) {
 		size_t a = (l->address + k) % l->n_addresses;
 
-		c->fd = start_connect(l, a);
+		c->fd = start_connect(l, i, a);
 		if (c->fd < 0) {
 			*ret_errno = -c->fd;
 			continue;

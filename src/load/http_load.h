@@ -189,7 +189,7 @@ struct http_load_result {
 	double busy; /* (cpu − spin) / (t_end − t_start): near 1, the client was the limit */
 	size_t n_connections, max_in_flight;
 	size_t n_retried; /* jobs that were sent twice */
-	size_t n_waited; /* jobs that were due while every connection allowed was taken */
+	size_t n_waited;  /* jobs that were due while every connection allowed was taken */
 	size_t n_receives, n_kernel_stamps; /* of which stamped by the kernel */
 	bool cancelled;
 	const char *urgency; /* of the load thread: "ordinary", "nice", "realtime"; static */

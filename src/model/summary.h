@@ -53,7 +53,10 @@ struct summary {
 	 * of the gap before its chunk, itl_chunk is the gap itself. */
 	struct latency_stats itl_chunk;
 	struct latency_stats lag;      /* how late requests left lem */
-	struct quantity client_busy;   /* share of the window in which lem's client computed */
+	struct quantity client_busy;   /* share of its time in which lem's client computed */
+	/* What the client can do on this host, a CPU-second; and that divided by what the run asked
+	 * of it a second: how many times more would have gone. */
+	struct quantity roofline_requests, roofline_chunks, headroom_requests, headroom_chunks;
 	int64_t chunks, cached_tokens; /* cached_tokens -1: the server does not tell */
 	int64_t lengths_differ;        /* requests with other than the tokens forced */
 	int64_t lengths_untold;        /* answered, but without token counts */

@@ -348,6 +348,18 @@ static void put_operations(struct pen *p, const struct summary *s)
 		pen_line(p, "MFU", "%.1f %% of the device's peak", s->mfu.value * 100);
 }
 
+static void put_headroom(struct pen *p, const struct run_record *r, const struct summary *s)
+{
+	double requests = s->headroom_requests.value, chunks = s->headroom_chunks.value;
+
+	if (s->headroom_requests.known && s->headroom_chunks.known)
+		pen_line(p, "",
+			 "it can do %.*f times the requests and %.*f times the chunks here%s%s%s",
+			 requests < 10 ? 1 : 0, requests, chunks < 10 ? 1 : 0, chunks,
+			 r->server.urgency[0] ? " (" : "", r->server.urgency,
+			 r->server.urgency[0] ? " thread)" : "");
+}
+
 static void put_method(struct pen *p, const struct run_record *r, const struct summary *s)
 {
 	pen_heading(p, "Work and method");
@@ -361,6 +373,7 @@ static void put_method(struct pen *p, const struct run_record *r, const struct s
 			 "%.1f %% of the time",
 			 s->lag.p50, s->lag.p99,
 			 s->client_busy.known ? s->client_busy.value * 100 : NAN);
+	put_headroom(p, r, s);
 	if (!isnan(s->meter_late_p99_ms))
 		pen_line(p, "meter", "p99 %.2f ms late", s->meter_late_p99_ms);
 	for (size_t i = 0; i < r->n_notes; i++)

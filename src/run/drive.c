@@ -58,6 +58,10 @@ static bool wants_prefix_cache(const struct experiment *e)
 
 int drive_prepare(struct life *l, struct lem_error *err)
 {
+	int rc = life_tokenize(l, err);
+
+	if (rc < 0)
+		return rc;
 	settle_vocabulary(l);
 	l->rec->server.prefix_cache = wants_prefix_cache(l->e);
 	l->rec->server.arrivals = l->e->traffic.present;
@@ -276,7 +280,10 @@ static void keep(struct life *l, const struct http_load_result *res, const struc
 	struct run_record *r = l->rec;
 
 	answers_take(r, a, &l->faults);
-	r->server.client_cpu_ns = MAX(r->server.client_cpu_ns, INT64_C(0)) + res->cpu_ns;
+	r->server.client_cpu_ns =
+		MAX(r->server.client_cpu_ns, INT64_C(0)) + res->cpu_ns - res->spin_ns;
+	r->server.n_retried += (int64_t)res->n_retried;
+	lem_strlcpy(r->server.urgency, res->urgency ? res->urgency : "", sizeof(r->server.urgency));
 	if (res->n_waited)
 		run_record_note(r, "%zu requests waited for a free connection", res->n_waited);
 }
@@ -419,6 +426,7 @@ int drive_measure(struct life *l, struct lem_error *err)
 	int rc;
 
 	r->window_start_ns = r->window_end_ns = 0;
+	r->server.n_retried = 0;
 	r->server.metrics_before = life_server_metrics(l);
 	rc = l->e->traffic.present ? arrivals(l, err) : passes(l, err);
 	life_end_phase(l);

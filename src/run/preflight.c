@@ -252,7 +252,7 @@ static size_t batch_size(const struct experiment *e)
 	if (e->streaming)
 		return 1;
 	switch (e->backend) {
-	case BACKEND_PYTORCH: return (size_t)e->pytorch.batch_size;
+	case BACKEND_PYTORCH: return (size_t)(e->pytorch.batch_size * e->pytorch.num_processes);
 	case BACKEND_VLLM: return (size_t)e->vllm.max_num_seqs;
 	case BACKEND_TENSORRT: return (size_t)e->tensorrt.max_batch_size;
 	case BACKEND_SGLANG:

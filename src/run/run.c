@@ -138,6 +138,7 @@ void life_draw_prompts(struct life *l, int64_t n_vocab)
 	prompts_draw(&l->prompts, l->e, n_vocab);
 	prompts_hash(&l->prompts, hex);
 	l->rec->prompts_hash = arena_strdup(&l->rec->arena, hex);
+	l->rec->prompts_form = prompts_form(&l->prompts);
 }
 
 static int load(struct life *l, struct lem_error *err)
@@ -178,6 +179,7 @@ static int live(struct life *l, struct lem_error *err)
 {
 	int rc;
 
+	life_certify(l);
 	if ((rc = start_meters(l, err)) < 0 || (rc = life_can_prove(l, err)) < 0)
 		return rc;
 	life_start_watch(l, NULL);

@@ -198,6 +198,40 @@ static void test_server_is_another_engine(void **state)
 	assert_null(engine_for(&e));
 }
 
+static int launch_server(const char *model_name, const struct model_shape *shape,
+			 struct lem_error *err)
+{
+	struct experiment e = base_experiment();
+	const struct gpu_binding none = {0};
+	const struct engine_request q = {.exp = &e,
+					 .shape = shape,
+					 .binding = &none,
+					 .model_path = "/m/m.gguf",
+					 .threads_default = 6};
+	_cleanup_arena_ struct arena a = ARENA_INIT;
+	struct launch_spec spec;
+
+	e.llamacpp.server = true;
+	e.model_name = model_name;
+	return engine_for(&e)->launch(&q, &a, &spec, err);
+}
+
+static void test_server_needs_a_vocabulary(void **state)
+{
+	const struct model_shape without = {.n_layer = 6},
+				 with = {.n_layer = 6, .has_tokenizer = true};
+	struct lem_error err;
+
+	(void)state;
+	assert_true(engine_llama_server.needs_vocabulary);
+	assert_false(engine_llamacpp.needs_vocabulary);
+	assert_int_equal(launch_server("m.gguf", &with, &err), 0);
+	assert_int_equal(launch_server("synthetic:llama-15m", &without, &err), 0);
+	assert_int_equal(launch_server("m.gguf", &without, &err), -LEM_E_REFUSED);
+	assert_non_null(strstr(err.what, "'m.gguf' has no vocabulary"));
+	assert_non_null(strstr(err.fix, "synthetic:"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -208,6 +242,7 @@ int main(void)
 		cmocka_unit_test(test_only_gguf),
 		cmocka_unit_test(test_registry),
 		cmocka_unit_test(test_server_is_another_engine),
+		cmocka_unit_test(test_server_needs_a_vocabulary),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
