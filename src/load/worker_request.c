@@ -19,6 +19,8 @@ static void put_sampling(struct jsonw *w, const struct experiment *e)
 static void put_request(struct jsonw *w, const struct experiment *e, const struct prompt *p,
 			int64_t id)
 {
+	int64_t forced = prompt_forced(p, e);
+
 	jsonw_object(w, NULL);
 	jsonw_i64(w, "id", id);
 	if (p->text) {
@@ -29,8 +31,8 @@ static void put_request(struct jsonw *w, const struct experiment *e, const struc
 			jsonw_i64(w, NULL, p->tokens[i]);
 		jsonw_end_array(w);
 	}
-	jsonw_i64(w, "max_output_tokens", e->max_output_tokens);
-	jsonw_i64(w, "min_output_tokens", e->min_output_tokens);
+	jsonw_i64(w, "max_output_tokens", forced ? forced : e->max_output_tokens);
+	jsonw_i64(w, "min_output_tokens", forced ? forced : e->min_output_tokens);
 	jsonw_end_object(w);
 }
 

@@ -93,6 +93,7 @@ static int measure_pass(struct life *l, int64_t number, struct lem_error *err)
 		.first_id = (int64_t)l->rec->n_requests,
 		.n = l->prompts.n,
 		.n_prompts = l->prompts.n,
+		.prompts = &l->prompts,
 		.pass = number,
 	};
 	struct run_slice slice = {

@@ -115,7 +115,7 @@ static double rate_of(const struct arrival_spec *s, const struct traffic_config 
 	if (s->kind != ARRIVAL_TRACE)
 		return c->rate.v;
 	span = s->trace_ns[s->n_trace - 1] - s->trace_ns[0];
-	return span > 0 ? (double)s->n_trace / (span / 1e9) : 1;
+	return span > 0 ? (double)s->n_trace / (span * s->trace_scale / 1e9) : 1;
 }
 
 static int open_loop(const struct experiment *e, struct traffic_plan *t, struct lem_error *err)
@@ -126,18 +126,20 @@ static int open_loop(const struct experiment *e, struct traffic_plan *t, struct 
 		.kind = kind_of(c->arrival),
 		.rate_hz = c->rate.set ? c->rate.v : 1,
 		.burstiness = c->burstiness,
-		.trace_scale = 1,
+		.trace_scale = c->trace_scale > 0 ? c->trace_scale : 1,
 		.seed = (uint64_t)(c->seed.set          ? c->seed.v
 				   : e->random_seed.set ? e->random_seed.v
 							: 0),
 	};
 	int rc = 0;
 
-	if (s.kind == ARRIVAL_TRACE)
+	if (s.kind == ARRIVAL_TRACE && c->trace)
 		rc = read_trace(c->trace, &trace, &s.n_trace, err);
+	else if (s.kind == ARRIVAL_TRACE)
+		s.n_trace = t->recorded_ns ? t->n_prompts : 0;
 	if (rc < 0)
 		return rc;
-	s.trace_ns = trace;
+	s.trace_ns = trace ? trace : t->recorded_ns;
 	t->plan.mode = HTTP_LOAD_OPEN;
 	if (s.kind == ARRIVAL_TRACE && !t->duration_ns) {
 		t->n_prompts = s.n_trace; /* each recorded arrival once */

@@ -11,6 +11,7 @@ struct traffic_plan {
 	/* given */
 	size_t n_prompts;
 	double batch_ms; /* the quickest answer to as many requests as are in flight; NAN unknown */
+	const double *recorded_ns; /* n_prompts arrivals of the prompts' own trace; NULL: none */
 
 	/* made */
 	struct http_load_plan plan;
