@@ -139,6 +139,8 @@ static int open_loop(const struct experiment *e, struct traffic_plan *t, struct 
 		s.n_trace = t->recorded_ns ? t->n_prompts : 0;
 	if (rc < 0)
 		return rc;
+	if (s.kind == ARRIVAL_TRACE && !s.n_trace)
+		return lem_fail(err, LEM_E_REFUSED, "the prompts come without arrival times");
 	s.trace_ns = trace ? trace : t->recorded_ns;
 	t->plan.mode = HTTP_LOAD_OPEN;
 	if (s.kind == ARRIVAL_TRACE && !t->duration_ns) {

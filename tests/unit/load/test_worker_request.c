@@ -96,6 +96,28 @@ static void test_batching(void **state)
 	json_decref(j);
 }
 
+static json_int_t length(const json_t *j, size_t i, const char *key)
+{
+	return json_integer_value(
+		json_object_get(json_array_get(json_object_get(j, "requests"), i), key));
+}
+
+static void test_own_lengths(void **state)
+{
+	const struct run_slice slice = {.run = 1, .n = 2};
+	json_t *j;
+
+	(void)state;
+	prompts[1].output_tokens = 9;
+	j = build(&base, &slice);
+	prompts[1].output_tokens = 0;
+	assert_int_equal(length(j, 0, "max_output_tokens"), 20);
+	assert_int_equal(length(j, 0, "min_output_tokens"), 5);
+	assert_int_equal(length(j, 1, "max_output_tokens"), 9);
+	assert_int_equal(length(j, 1, "min_output_tokens"), 9);
+	json_decref(j);
+}
+
 static void test_step_bound(void **state)
 {
 	(void)state;
@@ -106,9 +128,8 @@ static void test_step_bound(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fields),
-		cmocka_unit_test(test_greedy),
-		cmocka_unit_test(test_batching),
+		cmocka_unit_test(test_fields),     cmocka_unit_test(test_greedy),
+		cmocka_unit_test(test_batching),   cmocka_unit_test(test_own_lengths),
 		cmocka_unit_test(test_step_bound),
 	};
 
