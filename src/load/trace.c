@@ -256,16 +256,30 @@ static int read_rows(struct parser *p, struct lem_error *err)
 	}
 }
 
-/* Rows of one time, too, get the same order everywhere. */
+struct numbered {
+	struct trace_row row;
+	size_t number;
+};
+
 static int earlier(const void *va, const void *vb)
 {
-	const struct trace_row *a = va, *b = vb;
+	const struct numbered *a = va, *b = vb;
 
-	if (a->t_ns != b->t_ns)
-		return a->t_ns < b->t_ns ? -1 : 1;
-	if (a->input != b->input)
-		return a->input < b->input ? -1 : 1;
-	return (a->output > b->output) - (a->output < b->output);
+	if (a->row.t_ns != b->row.t_ns)
+		return a->row.t_ns < b->row.t_ns ? -1 : 1;
+	return (a->number > b->number) - (a->number < b->number);
+}
+
+/* By time; rows of one time stay as they stood. */
+static void sort_rows(struct trace_row *rows, size_t n)
+{
+	_cleanup_free_ struct numbered *all = lem_calloc(n, sizeof(*all));
+
+	for (size_t i = 0; i < n; i++)
+		all[i] = (struct numbered){rows[i], i};
+	qsort(all, n, sizeof(*all), earlier);
+	for (size_t i = 0; i < n; i++)
+		rows[i] = all[i].row;
 }
 
 static void take_slice(struct parser *p, const struct trace_slice *s, struct trace *t)
@@ -312,7 +326,7 @@ int trace_parse(const char *bytes, size_t n, const char *name, const struct trac
 		rc = read_rows(&p, err);
 	csv_release(&p.csv);
 	if (rc >= 0 && p.unsorted)
-		qsort(p.rows, p.n, sizeof(*p.rows), earlier);
+		sort_rows(p.rows, p.n);
 	if (rc >= 0) {
 		take_slice(&p, slice, &t);
 		rc = t.n ? 0 : fail_empty(&p, &t, err);

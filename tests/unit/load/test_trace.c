@@ -87,14 +87,14 @@ static void test_burstgpt(void **state)
 static void test_other_columns_and_order(void **state)
 {
 	static const char text[] = "output_length, user ,INPUT_LENGTH,arrival_time\n"
-				   "7,a,3,2.5\n5,b,2,0.5\n6,\"c\nd\",2,0.5\n";
+				   "7,a,3,2.5\n6,b,2,0.5\n5,\"c\nd\",2,0.5\n";
 	struct trace t = parsed(text, (struct trace_slice){0});
 
 	(void)state;
 	assert_string_equal(t.form, "csv");
 	assert_int_equal(t.n, 3); /* by time, not as they stand */
-	expect_row(&t, 0, 0, 2, 5);
-	expect_row(&t, 1, 0, 2, 6);
+	expect_row(&t, 0, 0, 2, 6);
+	expect_row(&t, 1, 0, 2, 5);
 	expect_row(&t, 2, 2000, 3, 7);
 	trace_release(&t);
 }
