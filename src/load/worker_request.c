@@ -57,6 +57,28 @@ void worker_run_request(const struct experiment *e, const struct prompt_set *p,
 	jsonw_end_object(&w);
 }
 
+int worker_run_fits(const struct prompt_set *p, size_t bytes, struct lem_error *err)
+{
+	if (bytes <= WORKER_LINE_MAX)
+		return 0;
+	(void)lem_fail(err, LEM_E_REFUSED,
+		       "the %zu prompts are %zu MiB as one request; a worker takes %d MiB", p->n,
+		       bytes >> 20, WORKER_LINE_MAX >> 20);
+	return lem_error_fix(err,
+			     "write num_input_prompts: %zu, or fewer; window.min_duration_sec "
+			     "repeats them",
+			     MAX(p->n * (size_t)WORKER_LINE_MAX / bytes * 3 / 4, (size_t)1));
+}
+
+size_t worker_run_least_bytes(const struct prompt_set *p)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->n; i++)
+		n += p->at[i].text ? strlen(p->at[i].text) : 4 * p->at[i].n_tokens;
+	return n;
+}
+
 size_t worker_run_max_steps(const struct experiment *e, const struct prompt_set *p, size_t n)
 {
 	size_t pieces = (size_t)((e->max_input_tokens + e->llamacpp.n_ubatch - 1) /

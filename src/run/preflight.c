@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "base/rand.h"
+#include "load/worker_request.h"
 #include "run/life.h"
 #include "sys/fs.h"
 
@@ -64,6 +65,9 @@ static int check_prompts(struct life *l, struct lem_error *err)
 		return lem_error_fix(
 			err, "use prompts: {type: synthetic, count: 32, input_tokens: 128}");
 	}
+	if (!l->engine->http &&
+	    worker_run_fits(&l->prompts, worker_run_least_bytes(&l->prompts), err) < 0)
+		return -LEM_E_REFUSED;
 	if (s->n_vocab && l->prompts.max_id >= s->n_vocab) {
 		lem_fail(err, LEM_E_REFUSED,
 			 "the prompts hold the token id %" PRId32

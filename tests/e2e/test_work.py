@@ -231,3 +231,8 @@ def test_vllm_does_the_same_work_and_replays_a_trace(lem):
     assert a["work"]["prompts_sha256"] == b["work"]["prompts_sha256"]
     t = [x["scheduled_ns"] for x in rows(lem)]
     assert [round((x - t[0]) / 1e6) for x in t] == [0, 500, 500, 1000]
+
+
+def test_more_than_a_worker_takes_at_once_is_refused_before_launch(lem):
+    done = lem("experiment", lem.config(with_prompts(SMALL, "prompts: {type: synthetic, count: 200000, input_tokens: 32}")), check=2)
+    assert "a worker takes 16 MiB" in done.stderr and "num_input_prompts" in done.stderr

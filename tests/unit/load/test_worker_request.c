@@ -118,6 +118,20 @@ static void test_own_lengths(void **state)
 	json_decref(j);
 }
 
+static void test_too_long_for_a_line(void **state)
+{
+	struct prompt many[] = {{.n_tokens = 5 << 20}, {.text = "abc"}};
+	const struct prompt_set big = {.at = many, .n = 2};
+	struct lem_error err = LEM_ERROR_INIT;
+
+	(void)state;
+	assert_int_equal(worker_run_least_bytes(&big), (20 << 20) + 3);
+	assert_int_equal(worker_run_fits(&big, worker_run_least_bytes(&big), &err), -LEM_E_REFUSED);
+	assert_non_null(strstr(err.what, "20 MiB as one request; a worker takes 16 MiB"));
+	assert_non_null(strstr(err.fix, "num_input_prompts: 1,"));
+	assert_int_equal(worker_run_fits(&big, WORKER_LINE_MAX, &err), 0);
+}
+
 static void test_step_bound(void **state)
 {
 	(void)state;
@@ -128,8 +142,11 @@ static void test_step_bound(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fields),     cmocka_unit_test(test_greedy),
-		cmocka_unit_test(test_batching),   cmocka_unit_test(test_own_lengths),
+		cmocka_unit_test(test_fields),
+		cmocka_unit_test(test_greedy),
+		cmocka_unit_test(test_batching),
+		cmocka_unit_test(test_own_lengths),
+		cmocka_unit_test(test_too_long_for_a_line),
 		cmocka_unit_test(test_step_bound),
 	};
 
