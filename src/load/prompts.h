@@ -15,6 +15,7 @@ struct prompt {
 	const int32_t *tokens;
 	size_t n_tokens;
 	int32_t output_tokens; /* forced for this prompt, from its source; 0: the config's */
+	bool truncated;        /* its text has more than max_input_tokens; the ids are the first */
 };
 
 struct prompt_set {
@@ -54,6 +55,10 @@ bool prompts_have_ids(const struct prompt_set *p); /* or will, once they are dra
 /* Tokens that the answer to p must have: its own, else what the config forces (min_output_tokens =
  * max_output_tokens); 0: not forced. */
 int64_t prompt_forced(const struct prompt *p, const struct experiment *e);
+
+/* "token_ids", "texts", "mixed": what the hash below is over. Ids of synthetic prompts count as ids
+ * before they are drawn. Hashes of different forms say nothing of each other. */
+const char *prompts_form(const struct prompt_set *p);
 
 /* SHA-256 over what is sent: texts or ids, in order; when prompts differ in their number of ids, or
  * have a length of the answer, these numbers too. */
