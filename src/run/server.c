@@ -128,9 +128,9 @@ int life_server_check(struct life *l, struct lem_error *err)
 	rc = server_parse_url(c->url, str_eq(c->endpoint, "chat"), &l->server, err);
 	if (rc >= 0)
 		rc = read_key(l, err);
-	if (rc >= 0 && l->server.chat && l->prompts.synthetic) {
+	if (rc >= 0 && l->server.chat && prompts_have_ids(&l->prompts)) {
 		(void)lem_fail(err, LEM_E_REFUSED,
-			       "synthetic prompts are token ids, and the chat endpoint takes text "
+			       "the prompts are token ids, and the chat endpoint takes text "
 			       "only");
 		rc = lem_error_fix(err, "write openai.endpoint: completions, or prompts of text");
 	}
