@@ -51,8 +51,8 @@ struct summary {
 	/* Of a server driven over HTTP. A chunk may hold several tokens: itl gives each its share
 	 * of the gap before its chunk, itl_chunk is the gap itself. */
 	struct latency_stats itl_chunk;
-	struct latency_stats lag;      /* how late requests left lem */
-	struct quantity client_busy;   /* share of its time in which lem's client computed */
+	struct latency_stats lag;    /* how late requests left lem */
+	struct quantity client_busy; /* share of its time in which lem's client computed */
 	/* What the client can do on this host, a CPU-second; and that divided by what the run asked
 	 * of it a second: how many times more would have gone. */
 	struct quantity roofline_requests, roofline_chunks, headroom_requests, headroom_chunks;
