@@ -282,6 +282,10 @@ struct llamacpp_config {
 	bool mmap, mlock;
 	double min_p;
 	const char *worker; /* path of another build of the worker; NULL: the one beside lem */
+	bool server;        /* llama-server instead of the embedded worker; what follows is its */
+	const char *server_program; /* NULL: llama-server from PATH, or what the image starts */
+	bool cache_prompt;
+	struct kv_list extra_args;
 	double load_timeout_sec, request_timeout_sec;
 };
 

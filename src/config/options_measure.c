@@ -108,14 +108,14 @@ const struct section section_traffic = {"traffic", "When requests are sent.",
 #define SLO(f) offsetof(struct slo_config, f)
 static const struct option slo_options[] = {
 	{"ttft_ms", OPT_MAYBE_F64, SLO(ttft_ms), ABOVE(0, 1e9), .unit = "ms",
-	 .help = "Time to first token to stay below."},
+	 .help = "Time to first token, from the scheduled time; at most this."},
 	{"tpot_ms", OPT_MAYBE_F64, SLO(tpot_ms), ABOVE(0, 1e9), .unit = "ms",
-	 .help = "Time per output token to stay below."},
+	 .help = "Time per output token after the first; at most this."},
 	{"e2e_ms", OPT_MAYBE_F64, SLO(e2e_ms), ABOVE(0, 1e9), .unit = "ms",
-	 .help = "Time of a whole request to stay below."},
+	 .help = "Time of a whole request, from the scheduled time; at most this."},
 };
 const struct section section_slo = {
-	"slo", "Latency goals; the share of requests that meet them is reported.",
+	"slo", "Latency goals; how many requests meet all of them is reported.",
 	.present = offsetof(struct slo_config, present) + 1, TABLE(slo_options)};
 
 #define WARMUP(f) offsetof(struct warmup_config, f)

@@ -299,6 +299,15 @@ void prompts_draw(struct prompt_set *p, const struct experiment *e, int64_t n_vo
 	}
 }
 
+const char *prompts_form(const struct prompt_set *p)
+{
+	size_t texts = 0;
+
+	for (size_t i = 0; i < p->n; i++)
+		texts += p->at[i].text != NULL;
+	return !texts ? "token_ids" : texts == p->n ? "texts" : "mixed";
+}
+
 void prompts_hash(const struct prompt_set *p, char hex[DIGEST_HEX_SIZE])
 {
 	struct digest *d = digest_new();

@@ -14,6 +14,7 @@ struct prompt {
 	const int32_t *tokens;
 	size_t n_tokens;
 	int32_t output_tokens; /* forced for this prompt, from its source; 0: the config's */
+	bool truncated;        /* its text has more than max_input_tokens; the ids are the first */
 };
 
 struct prompt_set {
@@ -42,6 +43,10 @@ int prompts_load(const struct experiment *e, struct prompt_set *ret, struct lem_
 /* Draws the token ids of synthetic prompts, uniform over the vocabulary past its first 256 ids,
  * where special tokens and bytes sit in most vocabularies. Same seed, same ids. */
 void prompts_draw(struct prompt_set *p, const struct experiment *e, int64_t n_vocab);
+
+/* "token_ids", "texts", "mixed": what the hash below is over. Ids of synthetic prompts count as ids
+ * before they are drawn. Hashes of different forms say nothing of each other. */
+const char *prompts_form(const struct prompt_set *p);
 
 /* SHA-256 over what is sent: texts or ids, in order. */
 void prompts_hash(const struct prompt_set *p, char hex[DIGEST_HEX_SIZE]);

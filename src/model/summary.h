@@ -6,6 +6,7 @@
 #define LEM_MODEL_SUMMARY_H
 
 #include "model/quantity.h"
+#include "model/slo.h"
 
 enum verdict_level { VERDICT_VALID, VERDICT_SUSPECT, VERDICT_INVALID };
 
@@ -69,8 +70,10 @@ struct summary {
 	/* The energy the per-token figures are made of: which domains, e.g. "gpu" or
 	 * "gpu+cpu+dram". */
 	char energy_scope[40];
+	struct quantity scope_j; /* in the window */
 	struct quantity j_per_output_token, j_per_input_token, j_per_total_token, j_per_request;
 	struct quantity flops_prefill, flops_decode, flops_total, mfu;
+	struct slo_summary slo;
 	struct quantity self_cpu_share; /* lem's own CPU seconds per wall second in the window */
 	double meter_late_p99_ms;       /* NAN when there was no sampler */
 	size_t prompts_cut;             /* requests whose input was truncated */

@@ -5,6 +5,7 @@
 #define LEM_REPORT_REPORT_H
 
 #include "base/str.h"
+#include "compare/compare.h"
 #include "model/run_record.h"
 #include "model/summary.h"
 #include "store/store.h"
@@ -19,6 +20,10 @@ void report_run_text(const struct run_record *r, const struct summary *s,
 		     const struct report_style *style, struct str *out);
 void report_list_text(const struct store_row *rows, size_t n, const struct report_style *style,
 		      struct str *out);
+
+void report_compare_text(const struct compare_run *a, const struct compare_run *b,
+			 const struct comparison *c, const struct report_style *style,
+			 struct str *out);
 
 /* One line of a campaign's table. */
 struct report_cell {

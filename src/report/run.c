@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "base/num.h"
+#include "report/goals.h"
 #include "report/pen.h"
 
 static void free_json(json_t **j)
@@ -391,6 +392,7 @@ void report_run_text(const struct run_record *r, const struct summary *s,
 	if (s->window_ns > 0) {
 		put_work(&p, r, s);
 		put_speed(&p, s);
+		report_goals(&p, s);
 		put_energy(&p, r, s);
 	} else {
 		pen_line(&p, "window", "never measured");

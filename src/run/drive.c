@@ -51,12 +51,17 @@ static bool wants_prefix_cache(const struct experiment *e)
 	case BACKEND_VLLM: return e->vllm.enable_prefix_caching;
 	case BACKEND_SGLANG: return !e->sglang.disable_radix_cache;
 	case BACKEND_TENSORRT: return e->tensorrt.enable_kv_cache_reuse;
+	case BACKEND_LLAMACPP: return e->llamacpp.cache_prompt;
 	default: return false;
 	}
 }
 
 int drive_prepare(struct life *l, struct lem_error *err)
 {
+	int rc = life_tokenize(l, err);
+
+	if (rc < 0)
+		return rc;
 	settle_vocabulary(l);
 	l->rec->server.prefix_cache = wants_prefix_cache(l->e);
 	l->rec->server.arrivals = l->e->traffic.present;
@@ -277,6 +282,7 @@ static void keep(struct life *l, const struct http_load_result *res, const struc
 	answers_take(r, a, &l->faults);
 	r->server.client_cpu_ns =
 		MAX(r->server.client_cpu_ns, INT64_C(0)) + res->cpu_ns - res->spin_ns;
+	r->server.n_retried += (int64_t)res->n_retried;
 	lem_strlcpy(r->server.urgency, res->urgency ? res->urgency : "", sizeof(r->server.urgency));
 	if (res->n_waited)
 		run_record_note(r, "%zu requests waited for a free connection", res->n_waited);
@@ -302,7 +308,8 @@ static int one_pass(struct life *l, int64_t pass, struct lem_error *err)
 		const struct answers a = {.result = &res,
 					  .prompts = &l->prompts,
 					  .pass = pass,
-					  .forced = l->forced_tokens};
+					  .forced = l->forced_tokens,
+					  .closed = l->e->streaming};
 
 		r->window_start_ns = r->window_start_ns ? r->window_start_ns : res.t_start_ns;
 		r->window_end_ns = MAX(r->window_end_ns, res.t_end_ns);
@@ -403,7 +410,8 @@ static int arrivals(struct life *l, struct lem_error *err)
 					  .prompts = &l->prompts,
 					  .forced = l->forced_tokens,
 					  .uncounted_ns = t.ramp_ns,
-					  .counted_end_ns = t.duration_ns};
+					  .counted_end_ns = t.duration_ns,
+					  .closed = !t.at_ns};
 
 		set_window(l, &t, &res, clock_now_ns() >= res.t_start_ns + t.duration_ns);
 		keep(l, &res, &a);
@@ -418,6 +426,7 @@ int drive_measure(struct life *l, struct lem_error *err)
 	int rc;
 
 	r->window_start_ns = r->window_end_ns = 0;
+	r->server.n_retried = 0;
 	r->server.metrics_before = life_server_metrics(l);
 	rc = l->e->traffic.present ? arrivals(l, err) : passes(l, err);
 	life_end_phase(l);

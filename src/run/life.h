@@ -41,6 +41,8 @@ struct life {
 	size_t batch;            /* requests computed together */
 	int64_t forced_tokens;   /* output tokens every request must have; 0: not forced */
 	size_t faults;           /* lies found while assembling */
+	struct worker_count counts[64]; /* what the worker counted in the window */
+	size_t n_counts;
 
 	/* Several loads in one launch (levels.c); n_levels 0: one load. */
 	size_t n_levels, level;
@@ -102,6 +104,10 @@ void life_start_watch(struct life *l, const struct running *engine);
 int life_end_watch(struct life *l, int rc, struct lem_error *err);
 /* The record's last words: log, status, error, end. */
 void life_conclude(struct life *l, int rc, struct lem_error *err);
+/* counts.c: sums what the worker counted in its passes; puts it into what the engine said of itself
+ * (`counts`), and notes what should not have happened in a window. */
+void life_count(struct life *l, const struct worker_done *done);
+void life_tell_counts(struct life *l);
 int life_warm_up(struct life *l, struct lem_error *err);
 int life_measure(struct life *l, struct lem_error *err);
 

@@ -1,5 +1,7 @@
 #include "run/run.h"
 
+#include <math.h>
+
 #include "base/clock.h"
 #include "base/jsonw.h"
 #include "run/environment.h"
@@ -136,6 +138,7 @@ void life_draw_prompts(struct life *l, int64_t n_vocab)
 	prompts_draw(&l->prompts, l->e, n_vocab);
 	prompts_hash(&l->prompts, hex);
 	l->rec->prompts_hash = arena_strdup(&l->rec->arena, hex);
+	l->rec->prompts_form = prompts_form(&l->prompts);
 }
 
 static int load(struct life *l, struct lem_error *err)
@@ -225,6 +228,11 @@ static const char *error_as_json(const struct lem_error *err, struct arena *a)
 	return arena_strdup(a, str_c(&s));
 }
 
+static double goal(const struct maybe_f64 *ms)
+{
+	return ms->set ? ms->v : (double)NAN;
+}
+
 static void describe(struct life *l)
 {
 	_cleanup_str_ struct str env = STR_INIT;
@@ -243,6 +251,8 @@ static void describe(struct life *l)
 	r->environment_json = arena_strdup(a, str_c(&env));
 	r->engine_name = l->engine->name;
 	r->engine_mode = l->engine->mode(l->e);
+	r->slo = (struct slo_limits){goal(&l->e->slo.ttft_ms), goal(&l->e->slo.tpot_ms),
+				     goal(&l->e->slo.e2e_ms)};
 	r->wall_start_ns = clock_wall_ns();
 	r->t_start_ns = clock_now_ns();
 	levels_describe(l);

@@ -142,6 +142,8 @@ static void judge_outcome(const struct run_record *r, struct summary *s)
 			verdict_add(v, VERDICT_INVALID,
 				    "the engine's report contradicts itself (%s faults, see notes)",
 				    r->notes[i] + strlen("worker_faults: "));
+		else if (str_starts(r->notes[i], NOTE_COMPILED))
+			verdict_add(v, VERDICT_SUSPECT, "%s", r->notes[i]);
 }
 
 /* The platform's counter contains packages and more; it is recorded, but no figure is made of it.
