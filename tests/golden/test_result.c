@@ -260,12 +260,9 @@ static void test_a_level_alone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rich),
-		cmocka_unit_test(test_failed),
-		cmocka_unit_test(test_compare),
-		cmocka_unit_test(test_list),
-		cmocka_unit_test(test_levels),
-		cmocka_unit_test(test_a_level_alone),
+		cmocka_unit_test(test_rich),    cmocka_unit_test(test_failed),
+		cmocka_unit_test(test_compare), cmocka_unit_test(test_list),
+		cmocka_unit_test(test_levels),  cmocka_unit_test(test_a_level_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
