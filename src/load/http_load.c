@@ -18,7 +18,7 @@ enum { FDS_KEPT = 64 };
 
 #define RESERVE_MAX (UINT64_C(256) << 30)
 /* Memory taken before the window; what comes beyond it costs a fault each 4 KiB or 2 MiB. */
-#define WARM_MAX (UINT64_C(256) << 20)
+#define WARM_MAX (UINT64_C(32) << 20)
 /* Head and framing of a response, and one event, as vLLM 0.24 sends them. */
 enum { HEAD_BYTES = 512, EVENT_BYTES = 256 };
 
@@ -175,6 +175,7 @@ static int reserve(struct http_loop *l, size_t fds, struct lem_error *err)
 	if (r < 0)
 		return r;
 	recv_log_warm(&l->log, expected_bytes(q), expected_bytes(q) / EVENT_BYTES);
+	l->received = lem_calloc(1, RECEIVE_MAX);
 	l->max_conns = connections(q, fds);
 	l->conns = lem_calloc(l->max_conns, sizeof(*l->conns));
 	l->idle = lem_calloc(l->max_conns, sizeof(*l->idle));
@@ -206,6 +207,7 @@ static void loop_release(struct http_loop *l)
 	tls_free(l->tls);
 	recv_log_release(&l->log);
 	free(l->head);
+	free(l->received);
 	free(l->conns);
 	free(l->idle);
 	free(l->unused);
