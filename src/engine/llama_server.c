@@ -133,6 +133,7 @@ static const struct engine_http http = {
 	.version_member = "build_info",
 	.metrics = "/metrics",
 	.options = "/props",
+	.closes = true,
 };
 
 const struct engine_ops engine_llama_server = {
