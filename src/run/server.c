@@ -316,12 +316,15 @@ static int take_streams(struct life *l, struct lem_error *err)
 
 static int set_address(struct life *l, struct lem_error *err)
 {
+	static const char *const close_after[] = {"Connection: close", NULL};
 	char url[64];
 
 	if (l->runner == &runner_external)
 		return 0;
 	if (l->session.running.port <= 0)
 		return lem_fail(err, LEM_E_INTERNAL, "the engine's port is not known");
+	if (l->engine->http->closes)
+		l->server.headers = close_after;
 	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%d/v1", l->session.running.port);
 	return server_parse_url(url, false, &l->server, err);
 }
