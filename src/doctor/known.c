@@ -193,6 +193,7 @@ const struct known_message known_messages[] = {
 	{"X01", {"cuda", "out of memory"}, NULL, NULL},
 	{"X02", {"out of memory", "killed process"}, NULL, NULL},
 	{"X02", {"oom-kill"}, NULL, NULL},
+	{"X02", {"killed by the kernel because memory ran out"}, NULL, NULL},
 	{"X02", {"oomkilled"}, NULL, NULL},
 	{"X02", {"std::bad_alloc"}, NULL, NULL},
 	{"X02", {"[errno 12] cannot allocate memory"}, NULL, NULL},
