@@ -173,6 +173,8 @@ static int move_away(struct life *l, struct lem_error *err)
 static int load_server(struct life *l, struct lem_error *err)
 {
 	enum { PORTS = 3 };
+	_Static_assert((int)PORTS <= (int)WATCH_ENGINES_MAX,
+		       "each try is an engine of the watch's");
 
 	for (int tries = 1;; tries++) {
 		int rc = start_engine(l, err);
