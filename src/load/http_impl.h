@@ -112,6 +112,10 @@ struct http_loop {
 /* http_load.c */
 uint64_t http_response_max(const struct http_load_request *q, size_t job);
 
+/* http_advice.c: what can be done about it, as the error's fix. */
+void http_load_advise(struct lem_error *err, enum http_load_failure f, int32_t status,
+		      int64_t timeout_ns);
+
 /* http_retry.c */
 /* Whether the job of connection c, which fails with f, is to be sent again; then it waits for
  * http_retry_begin. To be asked before the connection is closed. */

@@ -37,8 +37,13 @@ static void keep_failure(struct reader *r, size_t i, const char *why)
 
 	if (e->code != LEM_E_NONE || j->failure == HTTP_LOAD_NOT_SENT)
 		return;
-	lem_fail(e, LEM_E_ENGINE, "request %zu failed (%s): %s", i,
-		 http_load_failure_name(j->failure), why);
+	if (r->ret->n_jobs == 1)
+		lem_fail(e, LEM_E_ENGINE, "the request failed (%s): %s",
+			 http_load_failure_name(j->failure), why);
+	else
+		lem_fail(e, LEM_E_ENGINE, "request %zu failed (%s): %s", i,
+			 http_load_failure_name(j->failure), why);
+	http_load_advise(e, j->failure, j->status, r->l->request_timeout_ns);
 	lem_error_where(e, "%s://%s:%u%s", r->l->q->target.tls ? "https" : "http",
 			r->l->q->target.host, r->l->q->target.port, r->l->q->target.path);
 }
