@@ -119,6 +119,8 @@ def test_loads_differ(lem, tmp_path):
     two, three = run("{concurrency: 2}"), run("{concurrency: 3}")
     assert "2 requests were in flight in A, 3 in B" in said(compare(lem, two, three, 1))
     compare(lem, slow, run("{arrival: constant, rate: 20}"), 0)
+    short, long = run("{concurrency: 2, duration_sec: 0.4, ramp_sec: 0.1}"), run("{concurrency: 2, duration_sec: 1.5, ramp_sec: 0.2}")
+    assert "a closed loop serves as many requests as it can in its time" in said(compare(lem, short, long, 0), "note")
 
 
 def test_more_passes_are_no_other_work(lem, tmp_path):
