@@ -172,7 +172,7 @@ def test_a_trace_repeats_for_as_long_as_asked(lem, tmp_path):
 
 @pytest.mark.parametrize("text, where, what", [
     ("a,b\n1,2\n", "t.csv:1", "no column of times"),
-    ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:1", "t.csv:3", "is no time"),
+    ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:1", "t.csv:3", "the row has 1 fields, 3 are needed"),
     ("TIMESTAMP,ContextTokens,GeneratedTokens\n1,x,44\n", "t.csv:2", "'x' is no number of tokens"),
     ("TIMESTAMP,ContextTokens,GeneratedTokens\n1,5,0\n", "t.csv", "no request to send"),
     ("TIMESTAMP,ContextTokens,GeneratedTokens\n1,5,\"0\n", "t.csv:2", "quote is never closed"),
