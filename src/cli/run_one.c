@@ -167,9 +167,14 @@ static void level_done(void *arg, const struct run_record *r)
 static int level_id(void *arg, char *buf, size_t size, struct lem_error *err)
 {
 	const struct keeper *k = arg;
+	const char *name = config_experiment(k->q->config)->config_name;
 
-	return store_new_run_id(k->st, config_experiment(k->q->config)->config_name, buf, size,
-				err);
+	(void)err;
+	/* A store that fails now does not end the launch: the level is saved elsewhere, under an id
+	 * that nobody else can have. */
+	if (store_new_run_id(k->st, name, buf, size, NULL) < 0)
+		(void)snprintf(buf, size, "%.100s-%zu", k->o->launch_id, k->o->n_levels + 1);
+	return 0;
 }
 
 /* ---- the run ---- */

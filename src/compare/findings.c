@@ -117,11 +117,11 @@ static void compare_gpus(const struct run_record *a, const struct run_record *b,
 			 struct comparison *c)
 {
 	if (!c->a.place[0] || !c->b.place[0])
-		compare_add(c, "gpus", false, "where %s ran is not known: %s",
+		compare_add(c, "gpus", false,
+			    "where %s ran is not known: lem did not start the server",
 			    c->a.place[0]   ? "B"
 			    : c->b.place[0] ? "A"
-					    : "both",
-			    "its server was not started by lem");
+					    : "both");
 	else if (!str_eq(c->a.place, c->b.place))
 		compare_add(c, "gpus", true, "A ran on %s, B on %s", c->a.place, c->b.place);
 	else if (!same_cards(&a->binding, &b->binding))

@@ -128,10 +128,11 @@ static size_t match(const struct run_record *a, const struct run_record *b, stru
 		return less;
 	if (!offline || !n || n != pass_length(b))
 		return less;
-	compare_add(c, "requests", false,
-		    "A went through the prompts %zu times, B %zu times; tokens are compared over "
-		    "the passes that both made",
-		    a->n_requests / n, b->n_requests / n);
+	compare_add(
+		c, "requests", false,
+		"the number of passes through the prompts differs, %zu in A and %zu in B; tokens "
+		"are compared over those that both made",
+		a->n_requests / n, b->n_requests / n);
 	compare_facts_of(a, less, &c->a);
 	compare_facts_of(b, less, &c->b);
 	return less;

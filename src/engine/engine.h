@@ -34,6 +34,14 @@ struct engine_request {
 	int threads_default; /* threads to use when the config does not say */
 };
 
+/* How a server is asked for the ids of a text, at /tokenize beside /v1. */
+enum engine_tokenize {
+	TOKENIZE_NOT,   /* it has no such endpoint */
+	TOKENIZE_VLLM,  /* load/tokenize.h; SGLang too */
+	TOKENIZE_LLAMA, /* llama-server */
+	TOKENIZE_ANY,   /* not known which server it is: found out by asking */
+};
+
 /* Paths of a server beside /v1; NULL: it has none. */
 struct engine_http {
 	const char *health;  /* answers 200 once it is up; that it can generate is asked apart */
@@ -41,6 +49,7 @@ struct engine_http {
 	const char *version_member; /* NULL: "version" */
 	const char *metrics;        /* its own metrics, as text */
 	const char *options;        /* JSON: the options it resolved */
+	enum engine_tokenize tokenize;
 	/* It ends the connection after a streamed answer, though it promises otherwise: lem asks
 	 * for just that, so that no request crosses the end. */
 	bool closes;

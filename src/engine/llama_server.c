@@ -133,6 +133,7 @@ static const struct engine_http http = {
 	.version_member = "build_info",
 	.metrics = "/metrics",
 	.options = "/props",
+	.tokenize = TOKENIZE_LLAMA,
 	.closes = true,
 };
 

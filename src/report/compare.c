@@ -2,7 +2,8 @@
 
 #include "report/pen.h"
 
-enum { FIGURE_LABEL_WIDTH = 30, FIGURE_WIDTH = 12 };
+/* On a narrow terminal the intervals give way. */
+enum { FIGURE_LABEL_WIDTH = 22, FIGURE_WIDTH = 11, INTERVALS_WIDTH = 76 };
 
 static void put_run(struct pen *p, const char *label, const struct compare_run *r)
 {
@@ -20,8 +21,6 @@ static void put_work(struct pen *p, const struct compare_run *a, const struct co
 {
 	const char *hash = a->rec->prompts_hash;
 
-	str_addf(p->out, "%s%s%s\n", pen_verdict(p, c->same_work ? "valid" : "invalid"),
-		 c->same_work ? "the same work" : "not the same work", pen_plain(p));
 	if (c->same_work)
 		pen_line(p, "each",
 			 "%" PRId64 " requests, %" PRId64 " tokens in, %" PRId64
@@ -57,11 +56,10 @@ static void put_figure(struct pen *p, const struct compare_figure *f)
 	str_addf(p->out, "  %s%-*s%s", pen_dim(p), FIGURE_LABEL_WIDTH, label, pen_plain(p));
 	put_value(p, &f->a);
 	put_value(p, &f->b);
-	if (f->ratio.known && !isnan(f->ratio.low))
-		str_addf(p->out, "  %.3f (%.3f to %.3f)", f->ratio.value, f->ratio.low,
-			 f->ratio.high);
-	else if (f->ratio.known)
-		str_addf(p->out, "  %.3f", f->ratio.value);
+	if (f->ratio.known)
+		str_addf(p->out, "  %.4g", f->ratio.value);
+	if (f->ratio.known && !isnan(f->ratio.low) && p->width >= INTERVALS_WIDTH)
+		str_addf(p->out, " (%.4g to %.4g)", f->ratio.low, f->ratio.high);
 	str_addc(p->out, '\n');
 }
 
@@ -72,14 +70,18 @@ void report_compare_text(const struct compare_run *a, const struct compare_run *
 	struct pen p;
 
 	pen_init(&p, style, out);
-	put_work(&p, a, c);
+	str_addf(out, "%s%s%s\n", pen_verdict(&p, c->same_work ? "valid" : "invalid"),
+		 c->same_work ? "the same work" : "not the same work", pen_plain(&p));
 	put_run(&p, "A", a);
 	put_run(&p, "B", b);
-	str_addf(out, "\n  %s%-*s %*s %*s  B/A (95 %%)%s\n", pen_dim(&p), FIGURE_LABEL_WIDTH, "",
-		 FIGURE_WIDTH, "A", FIGURE_WIDTH, "B", pen_plain(&p));
+	put_work(&p, a, c);
+	str_addf(out, "\n  %s%-*s %*s %*s  B/A%s%s\n", pen_dim(&p), FIGURE_LABEL_WIDTH, "",
+		 FIGURE_WIDTH, "A", FIGURE_WIDTH, "B", p.width >= INTERVALS_WIDTH ? " (95 %)" : "",
+		 pen_plain(&p));
 	for (size_t i = 0; i < c->n_figures; i++)
 		put_figure(&p, &c->figures[i]);
-	pen_line(&p, "",
-		 "first token and end to end count from the scheduled time; the intervals hold "
-		 "what varied within each run, not from run to run");
+	str_addc(out, '\n');
+	pen_line(&p, "how to read",
+		 "first token and end to end count from the scheduled time; an interval holds "
+		 "what varied within each run, not from run to run: this is no statistical test");
 }

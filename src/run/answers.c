@@ -82,6 +82,7 @@ static bool is_uncounted(const struct answers *a, const struct http_load_job *j)
 static void add_request(struct run_record *r, const struct answers *a, size_t i)
 {
 	const struct http_load_job *j = &a->result->jobs[i];
+	const struct prompt *p = &a->prompts->at[i % a->prompts->n];
 	struct request_record *q = &r->requests[r->n_requests];
 
 	*q = (struct request_record){
@@ -94,7 +95,9 @@ static void add_request(struct run_record *r, const struct answers *a, size_t i)
 		.t_last_ns = j->t_last_ns,
 		.input_tokens = MAX(j->prompt_tokens, 0),
 		.output_tokens = output_of(a->result, j),
-		.output_tokens_asked = a->forced,
+		.input_tokens_asked = p->tokens ? (int64_t)p->n_tokens : 0,
+		.output_tokens_asked = p->output_tokens ? p->output_tokens : a->forced,
+		.truncated = p->truncated,
 		.cached_tokens = j->cached_tokens,
 		.uncounted = is_uncounted(a, j),
 		.text = j->text ? arena_strdup(&r->arena, j->text) : NULL,

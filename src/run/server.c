@@ -128,9 +128,9 @@ int life_server_check(struct life *l, struct lem_error *err)
 	rc = server_parse_url(c->url, str_eq(c->endpoint, "chat"), &l->server, err);
 	if (rc >= 0)
 		rc = read_key(l, err);
-	if (rc >= 0 && l->server.chat && l->prompts.synthetic) {
+	if (rc >= 0 && l->server.chat && prompts_have_ids(&l->prompts)) {
 		(void)lem_fail(err, LEM_E_REFUSED,
-			       "synthetic prompts are token ids, and the chat endpoint takes text "
+			       "the prompts are token ids, and the chat endpoint takes text "
 			       "only");
 		rc = lem_error_fix(err, "write openai.endpoint: completions, or prompts of text");
 	}
@@ -242,7 +242,7 @@ static int fail_ended(struct life *l, const char *doing, struct lem_error *err)
 {
 	_cleanup_str_ struct str log = STR_INIT;
 	struct timespec moment = {.tv_nsec = 50 * NS_PER_MS};
-	char how[160], tail[400];
+	char how[320], tail[400];
 
 	(void)l->runner->wait_until(&l->session.running, clock_now_ns() + 2 * NS_PER_S);
 	(void)nanosleep(&moment, NULL); /* its last words may still be in the pipe */
@@ -367,7 +367,8 @@ static bool is_final(const struct life *l, enum lem_code code, int64_t t_start_n
 	if (l->server.pump)
 		return false; /* while it starts anything may happen, but not for ever */
 	return code == LEM_E_NOT_FOUND || code == LEM_E_REFUSED ||
-	       (code == LEM_E_IO && clock_now_ns() > t_start_ns + REFUSED_PATIENCE_S * NS_PER_S);
+	       ((code == LEM_E_IO || code == LEM_E_PARSE) &&
+		clock_now_ns() > t_start_ns + REFUSED_PATIENCE_S * NS_PER_S);
 }
 
 /* Repeats one step until it succeeds, fails for good, or the deadline has come. */

@@ -24,8 +24,9 @@ struct watch {
 	_Atomic bool stop;
 	_Atomic unsigned epoch; /* goes up at each pause and each resumption: odd while paused */
 	/* A driver call may outlast the run, so what tells the engine's processes is kept here. */
-	struct running engine_copy;
-	_Atomic(const struct running *) engine; /* NULL, or that */
+	struct running engine_copies[WATCH_ENGINES_MAX];
+	size_t n_engines;
+	_Atomic(const struct running *) engine; /* NULL, or one of those */
 	/* Set once, after the book has the details. */
 	_Atomic bool strayed;
 	_Atomic int lost; /* card + 1; 0 none */
@@ -199,10 +200,14 @@ void watch_resume(struct watch *w, const struct running *r)
 {
 	unsigned epoch = atomic_load(&w->epoch);
 
-	assert(!r || !atomic_load(&w->engine)); /* the thread may be reading the copy */
-	if (r)
-		w->engine_copy = *r;
-	atomic_store_explicit(&w->engine, r ? &w->engine_copy : NULL, memory_order_release);
+	const struct running *engine = NULL;
+
+	if (r) { /* a copy of its own: the thread may still be reading the one before */
+		assert(w->n_engines < WATCH_ENGINES_MAX);
+		w->engine_copies[w->n_engines] = *r;
+		engine = &w->engine_copies[w->n_engines++];
+	}
+	atomic_store_explicit(&w->engine, engine, memory_order_release);
 	atomic_store(&w->epoch, (epoch | 1) + 1);
 	wake(w);
 }

@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/jsonw.h"
-#include "store/store.h"
+#include "store/impl.h"
 
 /* The `lem.result/1` document; docs/results.md says what each field means. */
 
@@ -55,6 +55,15 @@ static void put_json(struct jsonw *w, const char *key, const char *json)
 static void put_size(struct jsonw *w, const char *key, int64_t value)
 {
 	if (value > 0)
+		jsonw_i64(w, key, value);
+	else
+		jsonw_null(w, key);
+}
+
+/* 0 is a count; what is below is not known. */
+static void put_count(struct jsonw *w, const char *key, int64_t value)
+{
+	if (value >= 0)
 		jsonw_i64(w, key, value);
 	else
 		jsonw_null(w, key);
@@ -338,13 +347,20 @@ static void put_client(struct jsonw *w, const struct run_record *r, const struct
 	jsonw_str(w, "mode", r->server.arrivals ? "server" : "offline");
 	put_latency(w, "schedule_lag_ms", &s->lag);
 	put_quantity(w, "busy", &s->client_busy);
+	jsonw_str(w, "urgency", r->server.urgency[0] ? r->server.urgency : NULL);
+	jsonw_object(w, "roofline");
+	put_quantity(w, "requests_per_cpu_s", &s->roofline_requests);
+	put_quantity(w, "chunks_per_cpu_s", &s->roofline_chunks);
+	jsonw_end_object(w);
+	jsonw_object(w, "headroom");
+	put_quantity(w, "requests", &s->headroom_requests);
+	put_quantity(w, "chunks", &s->headroom_chunks);
+	jsonw_end_object(w);
 	jsonw_i64(w, "chunks", s->chunks);
-	if (s->cached_tokens >= 0)
-		jsonw_i64(w, "cached_tokens", s->cached_tokens);
-	else
-		jsonw_null(w, "cached_tokens");
+	put_count(w, "cached_tokens", s->cached_tokens);
 	jsonw_i64(w, "lengths_differ", s->lengths_differ);
 	jsonw_i64(w, "lengths_untold", s->lengths_untold);
+	put_count(w, "retried", r->server.n_retried);
 	jsonw_object(w, "failures");
 	for (size_t i = 0; i < s->n_failures; i++)
 		jsonw_i64(w, s->failures[i].name, s->failures[i].n);
@@ -400,6 +416,7 @@ static void put_provenance(struct jsonw *w, const struct run_record *r)
 	jsonw_str(w, "lem_version", LEM_VERSION);
 	jsonw_str(w, "config_path", r->config_path);
 	jsonw_str(w, "prompts_sha256", r->prompts_hash);
+	jsonw_str(w, "prompts_form", r->prompts_form);
 	put_json(w, "effective_config", r->config_json);
 	put_json(w, "parameters", r->provenance_json);
 	put_json(w, "cli_overrides", r->cli_overrides_json);
@@ -427,6 +444,7 @@ void result_json(const struct run_record *r, const struct summary *sum, struct s
 	put_gpus(&w, &r->binding);
 	put_routing(&w, &r->binding);
 	put_window(&w, r, sum);
+	result_put_work(&w, r, sum);
 	put_energy(&w, sum);
 	put_speed(&w, sum);
 	put_slo(&w, &sum->slo);
