@@ -11,6 +11,7 @@
 #include "model/gpu_binding.h"
 #include "model/model_shape.h"
 #include "model/sample.h"
+#include "model/slo.h"
 
 enum run_status { RUN_COMPLETED, RUN_FAILED, RUN_INTERRUPTED };
 
@@ -79,17 +80,17 @@ struct server_record {
 	const char *url; /* base URL, without a key */
 	/* Its own metrics as text, read just outside the window; NULL: it has none. */
 	const char *metrics_before, *metrics_after;
-	bool arrivals;         /* server mode: requests were sent on a schedule */
-	bool prefix_cache;     /* its reuse of prompts was asked for */
-	int64_t client_cpu_ns; /* CPU time of lem's client in the window; -1: not known */
+	bool arrivals;     /* server mode: requests were sent on a schedule */
+	bool prefix_cache; /* its reuse of prompts was asked for */
+	/* CPU time of lem's client from the first request to the last answer, without looking out
+	 * for a request that is about to be due; -1: not known. */
+	int64_t client_cpu_ns;
 	/* What the client can do on this host, measured before the engine was started; NAN: not. */
 	double roofline_requests_per_cpu_s, roofline_chunks_per_cpu_s;
 	char urgency[16]; /* of its thread: "realtime", "nice", "ordinary"; "" not known */
-};
-
-/* Goals for one request, all to be met together; NAN: none. */
-struct slo_limits {
-	double ttft_ms, tpot_ms, e2e_ms;
+	/* Requests of the window that were sent twice, because the server was closing the idle
+	 * connection on which they went out first; -1: not known. */
+	int64_t n_retried;
 };
 
 /* Several loads measured one after the other in one launch are a run each. */
@@ -152,6 +153,8 @@ struct run_record {
 	struct sample_set samples;
 
 	const char *prompts_hash; /* SHA-256 over the prompts as sent */
+	const char *prompts_form; /* what that is over: "token_ids", "texts", "mixed"; NULL: not
+				     known */
 	const char *log_tail;     /* the engine's last lines on stderr */
 	const char **notes; /* findings of the run itself, malloc'ed array, strings in the arena */
 	size_t n_notes;

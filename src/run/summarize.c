@@ -4,7 +4,9 @@
 
 #include "energy/energy.h"
 #include "flops/flops.h"
+#include "run/goodput.h"
 #include "run/streams.h"
+#include "run/work.h"
 #include "stats/stats.h"
 
 enum { GROUPS = 10 }; /* slices of the window whose spread gives the intervals of rates */
@@ -388,6 +390,7 @@ static void efficiency(struct summary *s)
 			 "no energy was measured (GPU: %.30s; CPU: %.80s)", s->gpu_j.reason,
 			 s->cpu_j.reason);
 	}
+	s->scope_j = total;
 	s->j_per_output_token = quantity_per(total, (double)s->output_tokens, "no output token");
 	s->j_per_input_token = quantity_per(total, (double)s->input_tokens, "no input token");
 	s->j_per_total_token =
@@ -435,11 +438,13 @@ void summarize(const struct run_record *r, struct summary *ret)
 {
 	*ret = (struct summary){0};
 	count(r, ret);
+	work_count(r, ret);
 	throughput(r, ret);
 	phase_rates(r, ret);
 	latencies(r, ret);
 	operations(r, ret);
 	energies(r, ret);
 	certificate(r, ret);
+	goodput(r, &r->slo, ret);
 	judge(r, ret);
 }

@@ -275,6 +275,29 @@ static void test_many_faults_are_bounded(void **state)
 	assert_int_equal(f->rec.n_notes, 5);
 }
 
+/* Prompts may have lengths of their own, which win over that of the config. */
+static void test_own_lengths(void **state)
+{
+	static const int32_t ids[] = {1, 2, 3, 4};
+	struct prompt prompts[] = {{.tokens = ids, .n_tokens = 2, .output_tokens = 2},
+				   {.tokens = ids, .n_tokens = 4}};
+	const struct prompt_set set = {.at = prompts, .n = 2};
+	struct fixture *f = *state;
+
+	f->pass.prompts = &set;
+	assemble(f, STEP1 STEP2 STEP3, 3);
+	assert_int_equal(f->faults, 0);
+	assert_int_equal(f->rec.requests[0].output_tokens_asked, 2);
+	assert_int_equal(f->rec.requests[1].output_tokens_asked, 3);
+	assert_int_equal(f->rec.requests[1].input_tokens_asked, 4);
+	prompts[0].output_tokens = 5;
+	prompts[1].n_tokens = 3;
+	assemble(f, STEP1 STEP2 STEP3, 3);
+	assert_int_equal(f->faults, 2);
+	assert_true(told(f, "request 10: 5 output tokens were forced, 2 came"));
+	assert_true(told(f, "request 11: 3 token ids were sent, the worker counts 4"));
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -289,6 +312,7 @@ int main(void)
 		T(test_steps_of_one_replica_do_not),
 		T(test_a_replica_beyond_all_bounds),
 		T(test_several_tokens_of_one_request_in_a_step),
+		T(test_own_lengths),
 		T(test_stamps_backwards),
 		T(test_stamps_outside),
 		T(test_prefill_sum),
