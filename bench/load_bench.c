@@ -1,12 +1,15 @@
 /*
- * load_bench.c — the program behind bench/load.
+ * load_bench.c — the program behind bench/load; alone it needs neither Python nor a network.
  *
- *   bench_load serve [GAP_MS]   the null server alone: prints its port, ends with stdin
- *   bench_load CASE…           burst32 burst512 paced1024 paced4096 lag memory self stall
+ *   bench_load serve [GAP_MS]       the null server alone: prints its port, ends with stdin
+ *   bench_load CASE…                one line a figure: CASE FIGURE VALUE
+ *   bench_load judge [CASE…]        the same held against the bars, all cases by default: 0 all
+ * hold, 1 one is short, 77 none was short but one could not run here
  *
- * Each case prints one line a figure: CASE FIGURE VALUE. Bars are bench/load's business.
+ * Cases: burst32 burst512 paced1024 paced4096 lag self stall memory memory100k.
  */
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -16,12 +19,40 @@
 #include "base/num.h"
 #include "load/roofline.h"
 
-enum { ROUNDS = 5, MEMORY_STREAMS = 25000 };
+enum { ROUNDS = 5, MEMORY_STREAMS = 25000, MANY_STREAMS = 100000, FIGURES = 16, CORES_ENOUGH = 12 };
 
-static void say(const char *name, const char *figure, double value)
+/* What the case under way found. */
+static struct {
+	char name[32];
+	double value;
+} found[FIGURES];
+static size_t n_found;
+
+static void say(const char *figure, double value)
 {
-	printf("%s %s %.9g\n", name, figure, value);
+	assert(n_found < FIGURES);
+	lem_strlcpy(found[n_found].name, figure, sizeof(found[0].name));
+	found[n_found++].value = value;
 }
+
+static bool find(const char *figure, double *ret)
+{
+	for (size_t i = 0; i < n_found; i++)
+		if (str_eq(found[i].name, figure)) {
+			*ret = found[i].value;
+			return true;
+		}
+	return false;
+}
+
+static int n_cores(void)
+{
+	cpu_set_t allowed;
+
+	return sched_getaffinity(0, sizeof(allowed), &allowed) < 0 ? 1 : CPU_COUNT(&allowed);
+}
+
+enum outcome { DONE, FAILED, CANNOT };
 
 static bool run(const char *name, const struct roofline_case *c, struct roofline_figures *f)
 {
@@ -45,57 +76,67 @@ static int by_value(const void *a, const void *b)
 }
 
 /* Median of some rounds, after one that touches the memory for the first time. */
-static bool burst(const char *name, int32_t tokens, size_t n, size_t in_flight)
+static enum outcome burst(const char *name, int32_t tokens, size_t n, size_t in_flight)
 {
 	const struct roofline_case c = {.tokens = tokens,
 					.n = n,
 					.plan = {.mode = HTTP_LOAD_CLOSED, .in_flight = in_flight},
 					.preconnect = in_flight,
 					.ordinary = true};
-	double requests[ROUNDS], chunks[ROUNDS];
+	double requests[ROUNDS], chunks[ROUNDS], prepare_s = 0, loop_s = 0, parse_s = 0;
 	struct roofline_figures f;
 
 	if (!run(name, &c, &f))
-		return false;
+		return FAILED;
 	for (int i = 0; i < ROUNDS; i++) {
 		if (!run(name, &c, &f))
-			return false;
+			return FAILED;
 		requests[i] = f.requests_per_cpu_s;
 		chunks[i] = f.chunks_per_cpu_s;
+		prepare_s += f.prepare_s;
+		loop_s += f.loop_s;
+		parse_s += f.parse_s;
 	}
 	qsort(requests, ROUNDS, sizeof(double), by_value);
 	qsort(chunks, ROUNDS, sizeof(double), by_value);
-	say(name, "requests_per_cpu_s", requests[ROUNDS / 2]);
-	say(name, "chunks_per_cpu_s", chunks[ROUNDS / 2]);
-	return true;
+	say("requests_per_cpu_s", requests[ROUNDS / 2]);
+	say("chunks_per_cpu_s", chunks[ROUNDS / 2]);
+	say("prepare_us", prepare_s * 1e6 / (double)(n * ROUNDS)); /* means, a request */
+	say("loop_us", loop_s * 1e6 / (double)(n * ROUNDS));
+	say("parse_us", parse_s * 1e6 / (double)(n * ROUNDS));
+	return DONE;
 }
 
-/* All streams begin within a second and overlap for most of their life. */
-static bool paced(const char *name, size_t streams)
+/* All streams begin within a second and overlap for most of their life. The server works in steps
+ * of 1 ms; where there are cores it has three of its own. */
+static enum outcome paced(const char *name, size_t streams)
 {
-	const struct roofline_case c = {
-		.script = {.first_ns = 20 * NS_PER_MS, .gap_ns = 20 * NS_PER_MS, .record = 2 << 20},
-		.tokens = 150,
-		.n = streams,
-		.plan = {.mode = HTTP_LOAD_OPEN},
-		.rate_hz = (double)streams,
-		.preconnect = streams};
+	const struct roofline_case c = {.script = {.first_ns = 20 * NS_PER_MS,
+						   .gap_ns = 20 * NS_PER_MS,
+						   .record = 2 << 20,
+						   .tick_ns = NS_PER_MS,
+						   .threads = n_cores() >= CORES_ENOUGH ? 3 : 1},
+					.tokens = 150,
+					.n = streams,
+					.plan = {.mode = HTTP_LOAD_OPEN},
+					.rate_hz = (double)streams,
+					.preconnect = streams};
 	struct roofline_figures f;
 
 	if (!run(name, &c, &f))
-		return false;
-	say(name, "itl_script_p50_us", f.itl_script_us.p50);
-	say(name, "itl_script_p99_us", f.itl_script_us.p99);
-	say(name, "itl_server_p99_us", f.itl_server_us.p99);
-	say(name, "itl_error_p50_us", f.itl_error_us.p50);
-	say(name, "itl_error_p99_us", f.itl_error_us.p99);
-	say(name, "stamp_p50_us", f.stamp_us.p50);
-	say(name, "stamp_p99_us", f.stamp_us.p99);
-	say(name, "busy", f.busy);
-	return true;
+		return FAILED;
+	say("itl_script_p50_us", f.itl_script_us.p50);
+	say("itl_script_p99_us", f.itl_script_us.p99);
+	say("itl_server_p99_us", f.itl_server_us.p99);
+	say("itl_error_p50_us", f.itl_error_us.p50);
+	say("itl_error_p99_us", f.itl_error_us.p99);
+	say("stamp_p50_us", f.stamp_us.p50);
+	say("stamp_p99_us", f.stamp_us.p99);
+	say("busy", f.busy);
+	return DONE;
 }
 
-static bool lag(const char *name)
+static enum outcome lag(const char *name)
 {
 	const struct roofline_case c = {.tokens = 1,
 					.n = 30000,
@@ -105,15 +146,15 @@ static bool lag(const char *name)
 	struct roofline_figures f;
 
 	if (!run(name, &c, &f))
-		return false;
-	say(name, "p50_us", f.lag_us.p50);
-	say(name, "p99_us", f.lag_us.p99);
-	say(name, "max_us", f.lag_us.max);
-	say(name, "busy", f.busy);
-	return true;
+		return FAILED;
+	say("p50_us", f.lag_us.p50);
+	say("p99_us", f.lag_us.p99);
+	say("max_us", f.lag_us.max);
+	say("busy", f.busy);
+	return DONE;
 }
 
-static bool self(const char *name)
+static enum outcome self(const char *name)
 {
 	const struct roofline_case c = {
 		.script = {.first_ns = 20 * NS_PER_MS, .gap_ns = 20 * NS_PER_MS, .record = 1 << 20},
@@ -125,15 +166,15 @@ static bool self(const char *name)
 	struct roofline_figures f;
 
 	if (!run(name, &c, &f))
-		return false;
-	say(name, "stamp_p50_us", f.stamp_us.p50);
-	say(name, "stamp_p99_us", f.stamp_us.p99);
-	say(name, "kernel_stamps", f.kernel_stamps);
-	return true;
+		return FAILED;
+	say("stamp_p50_us", f.stamp_us.p50);
+	say("stamp_p99_us", f.stamp_us.p99);
+	say("kernel_stamps", f.kernel_stamps);
+	return DONE;
 }
 
 /* Every 50th answer stalls for 2 s: it must be in the 99th percentile from schedule. */
-static bool stall(const char *name)
+static enum outcome stall(const char *name)
 {
 	const struct roofline_case c = {.script = {.gap_ns = NS_PER_MS,
 						   .stall_every = 50,
@@ -146,10 +187,10 @@ static bool stall(const char *name)
 	struct roofline_figures f;
 
 	if (!run(name, &c, &f))
-		return false;
-	say(name, "e2e_p50_ms", f.e2e_ms.p50);
-	say(name, "e2e_p99_ms", f.e2e_ms.p99);
-	return true;
+		return FAILED;
+	say("e2e_p50_ms", f.e2e_ms.p50);
+	say("e2e_p99_ms", f.e2e_ms.p99);
+	return DONE;
 }
 
 /* ── memory: the server in a process of its own, so that only the client is weighed ──────────── */
@@ -234,24 +275,20 @@ static uint16_t serve_apart(const struct null_script *script, int *ret_end, pid_
 	return (uint16_t)n;
 }
 
-static bool memory(const char *name)
+/* Streams that are open at the same time, most of the time waiting, and what they weigh. */
+static enum outcome memory(const char *name, size_t streams)
 {
-	const struct null_script script = {.first_ns = 2 * NS_PER_S, .gap_ns = NS_PER_S};
+	const struct null_script script = {.first_ns = 4 * NS_PER_S, .gap_ns = NS_PER_S};
 	struct weight w = {0};
-	struct rlimit r;
 	int end = -1;
 	pid_t pid = -1;
 	uint16_t port = serve_apart(&script, &end, &pid);
-
-	all_fds();
-	(void)getrlimit(RLIMIT_NOFILE, &r);
 	struct roofline_case c = {.script = {.gap_ns = NS_PER_S},
 				  .port = port,
 				  .tokens = 5,
-				  .n = MIN((size_t)MEMORY_STREAMS, (size_t)r.rlim_cur - 128),
+				  .n = streams,
 				  .plan = {.mode = HTTP_LOAD_ALL},
-				  .preconnect =
-					  MIN((size_t)MEMORY_STREAMS, (size_t)r.rlim_cur - 128),
+				  .preconnect = streams,
 				  .tick = weigh,
 				  .arg = &w};
 	double before = resident_bytes();
@@ -261,49 +298,193 @@ static bool memory(const char *name)
 	close(end);
 	(void)waitpid(pid, NULL, 0);
 	if (!ok)
-		return false;
-	say(name, "streams", (double)w.in_flight);
-	say(name, "bytes_per_stream", (w.most - before) / (double)MAX(w.in_flight, (size_t)1));
-	return true;
+		return FAILED;
+	say("streams", (double)w.in_flight);
+	say("bytes_per_stream", (w.most - before) / (double)MAX(w.in_flight, (size_t)1));
+	say("gb_of_100k", (w.most - before) / (double)MAX(w.in_flight, (size_t)1) * 1e5 / 1e9);
+	return DONE;
 }
 
-static bool one_case(const char *name)
+/* Descriptors that a process may have here; as many as can be had are asked for. */
+static size_t descriptors(void)
 {
-	if (str_eq(name, "burst32"))
-		return burst(name, 32, 20000, 64);
-	if (str_eq(name, "burst512"))
-		return burst(name, 512, 1500, 16);
-	if (str_eq(name, "paced256"))
-		return paced(name, 256);
-	if (str_eq(name, "paced1024"))
-		return paced(name, 1024);
-	if (str_eq(name, "paced4096"))
-		return paced(name, 4096);
-	if (str_eq(name, "lag"))
-		return lag(name);
-	if (str_eq(name, "memory"))
-		return memory(name);
-	if (str_eq(name, "self"))
-		return self(name);
-	if (str_eq(name, "stall"))
-		return stall(name);
-	fprintf(stderr, "load: there is no case '%s'\n", name);
-	return false;
+	struct rlimit r;
+
+	all_fds();
+	return getrlimit(RLIMIT_NOFILE, &r) < 0 ? 1024 : (size_t)r.rlim_cur;
+}
+
+static enum outcome memory_some(const char *name)
+{
+	return memory(name, MIN((size_t)MEMORY_STREAMS, descriptors() - 128));
+}
+
+static enum outcome memory_many(const char *name)
+{
+	size_t fds = descriptors();
+
+	if (fds >= MANY_STREAMS + 128)
+		return memory(name, MANY_STREAMS);
+	printf("load %s: not run, %d descriptors are needed and RLIMIT_NOFILE allows %zu\n", name,
+	       MANY_STREAMS + 128, fds);
+	return CANNOT;
+}
+
+static enum outcome burst32(const char *name)
+{
+	return burst(name, 32, 20000, 64);
+}
+
+static enum outcome burst512(const char *name)
+{
+	return burst(name, 512, 1500, 16);
+}
+
+static enum outcome paced256(const char *name)
+{
+	return paced(name, 256);
+}
+
+static enum outcome paced1024(const char *name)
+{
+	return paced(name, 1024);
+}
+
+static enum outcome paced4096(const char *name)
+{
+	return paced(name, 4096);
+}
+
+static const struct {
+	const char *name;
+	enum outcome (*run)(const char *name);
+	bool unasked; /* part of `judge` without cases */
+} cases[] = {
+	{"burst32", burst32, true},     {"burst512", burst512, true},
+	{"paced256", paced256, false},  {"paced1024", paced1024, true},
+	{"paced4096", paced4096, true}, {"lag", lag, true},
+	{"self", self, true},           {"stall", stall, true},
+	{"memory", memory_some, true},  {"memory100k", memory_many, true},
+};
+
+/* ── bars ────────────────────────────────────────────────────────────────────────────────────── */
+
+static const struct bar {
+	const char *in, *figure, *words, *unit;
+	double bar, divisor;
+	bool more; /* is better */
+} bars[] = {
+	{"burst32", "requests_per_cpu_s", "32-token bursts", "requests/CPU-s", 50e3, 1, true},
+	{"burst512", "chunks_per_cpu_s", "512-token bursts", "chunks/CPU-s", 5e6, 1, true},
+	{"paced1024", "itl_error_p99_us", "paced 20 ms, 1024 streams, ITL p99 error", "ms", 1.5,
+	 1e3, false},
+	{"paced4096", "itl_error_p99_us", "paced 20 ms, 4096 streams, ITL p99 error", "ms", 2, 1e3,
+	 false},
+	{"lag", "p50_us", "open loop 10 k/s, lag p50", "us", 50, 1, false},
+	{"lag", "p99_us", "open loop 10 k/s, lag p99", "ms", 1, 1e3, false},
+	{"self", "stamp_p50_us", "self-measure, median error", "ms", 0.1, 1e3, false},
+	{"self", "stamp_p99_us", "self-measure, p99 error", "ms", 1, 1e3, false},
+	{"stall", "e2e_p99_ms", "2 s stall in p99 from schedule", "ms", 2000, 1, true},
+	{"memory", "bytes_per_stream", "memory a stream", "KB", 16, 1e3, false},
+	{"memory", "gb_of_100k", "memory of 100 k streams, extrapolated", "GB", 2, 1, false},
+	{"memory100k", "bytes_per_stream", "memory a stream, 100 k open", "KB", 16, 1e3, false},
+	{"memory100k", "gb_of_100k", "memory of 100 k open streams", "GB", 2, 1, false},
+};
+
+/* Shown beside them. */
+static const struct {
+	const char *figure, *words;
+} notes[] = {
+	{"prepare_us", "us of CPU a request for reserving memory"},
+	{"loop_us", "us of CPU a request in the loop"},
+	{"parse_us", "us of CPU a request for parsing"},
+	{"itl_server_p99_us", "us, p99 of how far the server itself was from its 20 ms"},
+	{"itl_script_p99_us", "us, p99 of token gaps against the script: server and client"},
+	{"busy", "of a core"},
+	{"kernel_stamps", "of receives stamped by the kernel"},
+	{"streams", "open streams were weighed"},
+};
+
+static bool hold(const struct bar *b)
+{
+	double x, server_us;
+
+	if (!find(b->figure, &x))
+		return false;
+	x /= b->divisor;
+	printf(x >= 1000 ? "load %s: %.0f %s (bar %.9g) " : "load %s: %.4g %s (bar %.9g) ",
+	       b->words, x, b->unit, b->bar);
+	/* a server that was itself further off than the bar says nothing about the client */
+	if (find("itl_server_p99_us", &server_us) && server_us / b->divisor > b->bar) {
+		printf("short, because the server itself did not keep its 20 ms\n");
+		return false;
+	}
+	puts((b->more ? x >= b->bar : x <= b->bar) ? "ok" : "short");
+	return b->more ? x >= b->bar : x <= b->bar;
+}
+
+static bool judge(const char *name)
+{
+	bool ok = true;
+	double x;
+
+	for (size_t i = 0; i < ARRAY_LEN(bars); i++)
+		if (str_eq(bars[i].in, name))
+			ok &= hold(&bars[i]);
+	for (size_t i = 0; i < ARRAY_LEN(notes); i++)
+		if (find(notes[i].figure, &x))
+			printf("load %s: %.4g %s\n", name, x, notes[i].words);
+	return ok;
+}
+
+static enum outcome one_case(const char *name, bool judged)
+{
+	enum outcome o = FAILED;
+	size_t i = 0;
+
+	while (i < ARRAY_LEN(cases) && !str_eq(cases[i].name, name))
+		i++;
+	if (i == ARRAY_LEN(cases)) {
+		fprintf(stderr, "load: there is no case '%s'\n", name);
+		return FAILED;
+	}
+	n_found = 0;
+	o = cases[i].run(name);
+	if (o == FAILED)
+		printf("load %s: failed\n", name);
+	for (i = 0; o == DONE && !judged && i < n_found; i++)
+		printf("%s %s %.9g\n", name, found[i].name, found[i].value);
+	if (o == DONE && judged && !judge(name))
+		o = FAILED;
+	(void)fflush(stdout);
+	return o;
+}
+
+static int serve(int argc, char **argv)
+{
+	struct null_script script = {0};
+	int64_t gap_ms = 0;
+
+	if (argc > 2 && num_parse_i64(argv[2], &gap_ms))
+		script.first_ns = script.gap_ns = gap_ms * NS_PER_MS;
+	serve_until(STDIN_FILENO, STDOUT_FILENO, &script);
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	struct null_script script = {0};
-	int64_t gap_ms = 0;
-	bool ok = argc > 1;
+	bool judged = argc > 1 && str_eq(argv[1], "judge");
+	int first = judged ? 2 : 1;
+	size_t n[CANNOT + 1] = {0};
 
-	if (argc > 1 && str_eq(argv[1], "serve")) {
-		if (argc > 2 && num_parse_i64(argv[2], &gap_ms))
-			script.first_ns = script.gap_ns = gap_ms * NS_PER_MS;
-		serve_until(STDIN_FILENO, STDOUT_FILENO, &script);
-		return 0;
-	}
-	for (int i = 1; i < argc; i++)
-		ok &= one_case(argv[i]);
-	return ok ? 0 : 1;
+	if (argc > 1 && str_eq(argv[1], "serve"))
+		return serve(argc, argv);
+	for (int i = first; i < argc; i++)
+		n[one_case(argv[i], judged)]++;
+	for (size_t i = 0; judged && argc == first && i < ARRAY_LEN(cases); i++)
+		if (cases[i].unasked)
+			n[one_case(cases[i].name, true)]++;
+	if (n[FAILED] || !(n[DONE] + n[CANNOT]))
+		return 1;
+	return n[DONE] ? 0 : 77;
 }

@@ -26,8 +26,9 @@
 
 #define vec_reserve(v, extra) \
 	((v)->at = vec_grow_((v)->at, (v)->n, &(v)->cap, (extra), sizeof(*(v)->at)))
-#define vec_push(v) \
-	(vec_reserve((v), 1), memset(&(v)->at[(v)->n], 0, sizeof(*(v)->at)), &(v)->at[(v)->n++])
+#define vec_push(v)                                        \
+	((void)((v)->n < (v)->cap || vec_reserve((v), 1)), \
+	 memset(&(v)->at[(v)->n], 0, sizeof(*(v)->at)), &(v)->at[(v)->n++])
 #define vec_reset(v) ((v)->n = 0)
 #define vec_release(v)                 \
 	do {                           \

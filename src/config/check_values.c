@@ -132,8 +132,9 @@ static void check_rate(struct config *c)
 			     say(c, SEVERITY_ERROR, "C14", "traffic.concurrency",
 				 "asks for a closed loop, traffic.rate for an open one"),
 			     "remove one of the two");
-	else if (!t->concurrency.set && !t->rate.set && t->arrival != TRAFFIC_TRACE &&
-		 !config_invalid(c, "traffic.rate") && !config_invalid(c, "traffic.concurrency"))
+	else if (!t->concurrency.set && !t->rate.set && !check_loads_are_listed(c) &&
+		 t->arrival != TRAFFIC_TRACE && !config_invalid(c, "traffic.rate") &&
+		 !config_invalid(c, "traffic.concurrency"))
 		finding_hint(c, say(c, SEVERITY_ERROR, "C05", "traffic.rate", "is missing"),
 			     "write rate: 1.0 for one request per second, or concurrency: 8 for a "
 			     "closed loop");
@@ -222,6 +223,7 @@ void check_values(struct config *c)
 	check_decoder(c);
 	check_warmup(c);
 	check_traffic(c);
+	check_loads(c);
 	check_streaming(c);
 	check_energy(c);
 }

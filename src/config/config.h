@@ -93,7 +93,12 @@ struct traffic_config {
 	const char *trace;
 	struct maybe_f64 duration_sec;
 	double ramp_sec;
+	struct maybe_f64 ramp_to_rate, ramp_over_sec; /* the rate itself changes */
 	struct maybe_i64 seed;
+	/* Several loads in one launch, in this order; at most one of the two has any. */
+	struct f64_list rates, concurrencies;
+	double settle_sec; /* pause between two of them */
+	bool stop_when_overloaded;
 };
 
 struct slo_config {
@@ -277,6 +282,10 @@ struct llamacpp_config {
 	bool mmap, mlock;
 	double min_p;
 	const char *worker; /* path of another build of the worker; NULL: the one beside lem */
+	bool server;        /* llama-server instead of the embedded worker; what follows is its */
+	const char *server_program; /* NULL: llama-server from PATH, or what the image starts */
+	bool cache_prompt;
+	struct kv_list extra_args;
 	double load_timeout_sec, request_timeout_sec;
 };
 
@@ -310,7 +319,8 @@ struct experiment {
 	struct timeseries_config timeseries;
 	struct window_config window;
 	struct energy_config energy;
-	bool streaming; /* one request at a time, each token stamped */
+	bool streaming;       /* one request at a time, each token stamped */
+	bool client_roofline; /* measured before the engine is started */
 	enum backend backend;
 	enum runner_kind runner;
 	struct docker_config docker;

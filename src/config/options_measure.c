@@ -83,8 +83,23 @@ static const struct option traffic_options[] = {
 	 .help = "Send for this long, repeating the prompts; null: each prompt once."},
 	{"ramp_sec", OPT_F64, TRAFFIC(ramp_sec), "0", RANGE(0, 86400), .unit = "s",
 	 .help = "Requests of the first seconds are sent but not counted."},
+	{"ramp_to_rate", OPT_MAYBE_F64, TRAFFIC(ramp_to_rate), ABOVE(0, 1e6), .unit = "requests/s",
+	 .help = "The rate changes evenly from rate to this one, and stays there. Not ramp_sec, "
+		 "which leaves the first requests uncounted."},
+	{"ramp_over_sec", OPT_MAYBE_F64, TRAFFIC(ramp_over_sec), ABOVE(0, 604800), .unit = "s",
+	 .help = "How long the change to ramp_to_rate takes; null: duration_sec."},
 	{"seed", OPT_MAYBE_I64, TRAFFIC(seed), RANGE(0, OPTION_SEED_MAX),
 	 .help = "Seed of the arrivals; null: random_seed."},
+	{"rates", OPT_F64_LIST, TRAFFIC(rates), ABOVE(0, 1e6), .unit = "requests/s",
+	 .help = "Several rates instead of rate: measured one after the other in one launch of "
+		 "the engine, each a run of its own."},
+	{"concurrencies", OPT_F64_LIST, TRAFFIC(concurrencies), RANGE(1, 65536), .unit = "requests",
+	 .help = "The same with several numbers in flight (closed loop)."},
+	{"settle_sec", OPT_F64, TRAFFIC(settle_sec), "3", RANGE(0, 3600), .unit = "s",
+	 .help = "rates, concurrencies: pause after the last answer of a load before the next."},
+	{"stop_when_overloaded", OPT_BOOL, TRAFFIC(stop_when_overloaded), "false",
+	 .help = "rates: the list ends after the first load that the server did not keep up "
+		 "with."},
 };
 const struct section section_traffic = {"traffic", "When requests are sent.",
 					.present = offsetof(struct traffic_config, present) + 1,
@@ -93,14 +108,14 @@ const struct section section_traffic = {"traffic", "When requests are sent.",
 #define SLO(f) offsetof(struct slo_config, f)
 static const struct option slo_options[] = {
 	{"ttft_ms", OPT_MAYBE_F64, SLO(ttft_ms), ABOVE(0, 1e9), .unit = "ms",
-	 .help = "Time to first token to stay below."},
+	 .help = "Time to first token, from the scheduled time; at most this."},
 	{"tpot_ms", OPT_MAYBE_F64, SLO(tpot_ms), ABOVE(0, 1e9), .unit = "ms",
-	 .help = "Time per output token to stay below."},
+	 .help = "Time per output token after the first; at most this."},
 	{"e2e_ms", OPT_MAYBE_F64, SLO(e2e_ms), ABOVE(0, 1e9), .unit = "ms",
-	 .help = "Time of a whole request to stay below."},
+	 .help = "Time of a whole request, from the scheduled time; at most this."},
 };
 const struct section section_slo = {
-	"slo", "Latency goals; the share of requests that meet them is reported.",
+	"slo", "Latency goals; how many requests meet all of them is reported.",
 	.present = offsetof(struct slo_config, present) + 1, TABLE(slo_options)};
 
 #define WARMUP(f) offsetof(struct warmup_config, f)

@@ -144,6 +144,25 @@ static void field(struct pending *p, char *line, size_t n, size_t end)
 	p->n += 1 + n - skip;
 }
 
+/* The next event is the last one around another text, on one line and ended: it is taken without
+ * looking for lines. Most of the time spent on an answer is spent here. Bytes taken, or 0. */
+static size_t repeated(struct reading *r, size_t at)
+{
+	static const char name[6] = "data: ";
+	const char *line = r->q->body + at, *json = line + sizeof(name);
+	size_t n = r->q->n - at, k;
+	struct openai_event e;
+
+	if (r->done || n < sizeof(name) + 2 || memcmp(line, name, sizeof(name)) != 0)
+		return 0;
+	k = openai_event_next(&r->memo, json, n - sizeof(name) - 2, &e);
+	if (!k || json[k] != '\n' || json[k + 1] != '\n')
+		return 0;
+	k += sizeof(name) + 1;
+	chunk(r, &e, received_ns(r, at + k));
+	return k + 1;
+}
+
 /* Server-sent events (HTML standard, 9.2), lines ending with LF or CRLF. */
 static void read_stream(struct reading *r)
 {
@@ -152,9 +171,14 @@ static void read_stream(struct reading *r)
 	size_t n = r->q->n, at = 0;
 
 	while (at < n && r->a->failure == HTTP_LOAD_OK) {
-		char *line = body + at, *lf = memchr(line, '\n', n - at);
-		size_t k = lf ? (size_t)(lf - line) : n - at;
+		char *line = body + at, *lf;
+		size_t k = p.text ? 0 : repeated(r, at);
 
+		at += k;
+		if (k)
+			continue;
+		lf = memchr(line, '\n', n - at);
+		k = lf ? (size_t)(lf - line) : n - at;
 		at += k + 1;
 		if (lf && k && line[k - 1] == '\r')
 			k--;

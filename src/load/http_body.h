@@ -4,7 +4,8 @@
  *
  * Same config, same work: prompts of token ids are sent as ids (completions only), cut to
  * max_input_tokens; texts are sent whole. min_output_tokens = max_output_tokens forces the length:
- * ignore_eos and min_tokens, which vLLM, SGLang and TensorRT-LLM know (engines.md section 5); of
+ * ignore_eos and min_tokens, which vLLM, SGLang and TensorRT-LLM know (engines.md section 5);
+ * llama-server takes ignore_eos, no other minimum, and the chain of its samplers in words; of
  * another server the first answer shows whether it does. Always streamed, with usage.
  */
 #ifndef LEM_LOAD_HTTP_BODY_H

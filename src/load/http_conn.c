@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "load/http_impl.h"
 
-enum { RECEIVE_MAX = 256 << 10 };
+enum { RECEIVE_MAX = 256 << 10, SEND_SMALL = 2048, PER_SOURCE = 4000 };
 
 static struct http_list *list_of(struct http_loop *l, const struct http_conn *c)
 {
@@ -60,8 +60,25 @@ static void watch(struct http_loop *l, uint32_t i, int op, bool out)
 		assert(errno == ENOMEM || errno == ENOSPC); /* the deadline ends it */
 }
 
-/* A socket for address a, connect under way. Negative errno. */
-static int start_connect(struct http_loop *l, size_t a)
+/* One address has some 28 000 ports towards one server. On loopback there are more addresses, so
+ * that connections beyond the first thousands come from others. */
+static void choose_source(int fd, const struct sockaddr *to, uint32_t i)
+{
+	struct sockaddr_in from = {.sin_family = AF_INET}, target;
+	int one = 1;
+
+	if (i < PER_SOURCE || to->sa_family != AF_INET)
+		return;
+	memcpy(&target, to, sizeof(target));
+	if (ntohl(target.sin_addr.s_addr) >> 24 != 127)
+		return;
+	from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + i / PER_SOURCE);
+	(void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+	(void)bind(fd, (const struct sockaddr *)&from, sizeof(from));
+}
+
+/* A socket for connection i to address a, connect under way. Negative errno. */
+static int start_connect(struct http_loop *l, uint32_t i, size_t a)
 {
 	const struct sockaddr *to = (const struct sockaddr *)&l->addresses[a];
 	int one = 1, fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -70,6 +87,7 @@ static int start_connect(struct http_loop *l, size_t a)
 		return -errno;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	(void)setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof(one));
+	choose_source(fd, to, i);
 	if (connect(fd, to, l->address_len[a]) < 0 && errno != EINPROGRESS) {
 		int saved = errno;
 
@@ -87,7 +105,7 @@ static bool dial_from(struct http_loop *l, uint32_t i, size_t tried, int *ret_er
 	for (size_t k = tried; k < l->n_addresses; k++) {
 		size_t a = (l->address + k) % l->n_addresses;
 
-		c->fd = start_connect(l, a);
+		c->fd = start_connect(l, i, a);
 		if (c->fd < 0) {
 			*ret_errno = -c->fd;
 			continue;
@@ -193,14 +211,24 @@ static void send_failed(struct http_loop *l, uint32_t i, int errnum, int64_t now
 	http_conn_fail(l, i, HTTP_LOAD_RESET, why, now);
 }
 
+/* Behind the head: the value of Content-Length. Requests are often equally long. */
+static void write_length(struct http_loop *l, size_t body_len)
+{
+	if (l->length_len && l->length_of == body_len)
+		return;
+	l->length_of = body_len;
+	l->length_len = (size_t)snprintf(l->length, sizeof(l->length), "%zu\r\n\r\n", body_len);
+}
+
 /* What is left of head, length line and body, as up to 3 pieces. */
-static int pieces(const struct http_loop *l, const struct http_conn *c, char *line, size_t size,
-		  struct iovec *v)
+static int pieces(struct http_loop *l, const struct http_conn *c, struct iovec *v)
 {
 	const struct http_job *j = &l->q->jobs[c->job];
-	int k = snprintf(line, size, "%zu\r\n\r\n", j->body_len), n = 0;
+	int n = 0;
+
+	write_length(l, j->body_len);
 	struct iovec all[3] = {{.iov_base = l->head, .iov_len = l->head_len},
-			       {.iov_base = line, .iov_len = (size_t)k}};
+			       {.iov_base = l->length, .iov_len = l->length_len}};
 	size_t skip = c->sent;
 
 	memcpy(&all[2].iov_base, &j->body, sizeof(j->body)); /* sendmsg does not write to it */
@@ -219,22 +247,34 @@ static int pieces(const struct http_loop *l, const struct http_conn *c, char *li
 static ssize_t send_pieces(struct http_conn *c, struct iovec *v, int n)
 {
 	struct msghdr m = {.msg_iov = v, .msg_iovlen = (size_t)n};
+	char small[SEND_SMALL];
+	size_t k = 0;
 	ssize_t r;
 
 	if (c->tls)
 		return tls_conn_write(c->tls, v[0].iov_base, v[0].iov_len);
-	r = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+	for (int i = 0; i < n; i++)
+		k += v[i].iov_len;
+	if (k <= sizeof(small)) { /* copied it costs the kernel less than in pieces */
+		k = 0;
+		for (int i = 0; i < n; i++) {
+			memcpy(small + k, v[i].iov_base, v[i].iov_len);
+			k += v[i].iov_len;
+		}
+		r = send(c->fd, small, k, MSG_NOSIGNAL);
+	} else {
+		r = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+	}
 	return r < 0 ? -errno : r;
 }
 
 static void push(struct http_loop *l, uint32_t i, int64_t now)
 {
 	struct http_conn *c = &l->conns[i];
-	char line[32];
 	struct iovec v[3];
 	int n;
 
-	while ((n = pieces(l, c, line, sizeof(line), v)) > 0) {
+	while ((n = pieces(l, c, v)) > 0) {
 		ssize_t r = send_pieces(c, v, n);
 
 		if (r == -EINTR)
@@ -340,14 +380,14 @@ static bool follow(struct http_loop *l, uint32_t i, const char *in, size_t n, in
 {
 	struct http_conn *c = &l->conns[i];
 	struct http_load_job *j = &l->jobs[c->job];
-	size_t used = 0, k;
-	const char *body;
+	size_t used = 0, body;
 
-	if (!j->n_bytes)
+	if (!j->n_bytes) {
 		j->t_head_ns = t_ns;
+		used = http1_head(&c->parser, &l->head_memo, in, n);
+	}
 	j->n_bytes += n;
-	while (used < n && !http1_ended(&c->parser))
-		used += http1_next(&c->parser, in + used, n - used, &body, &k);
+	used += http1_take(&c->parser, in + used, n - used, NULL, &body);
 	j->status = c->parser.status;
 	l->work[c->job].event_stream = c->parser.event_stream;
 	l->work[c->job].encoded = c->parser.encoded;

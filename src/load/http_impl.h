@@ -71,7 +71,10 @@ struct http_loop {
 	struct tls *tls;
 	char *head; /* of every request, up to the value of Content-Length */
 	size_t head_len;
+	char length[32]; /* that value and the head's end, for a body of length_of bytes */
+	size_t length_len, length_of;
 	struct recv_log log;
+	struct http1_memo head_memo;
 
 	struct http_conn *conns;
 	uint32_t n_conns, max_conns; /* ever used; allowed */

@@ -174,7 +174,7 @@ static int reserve(struct http_loop *l, size_t fds, struct lem_error *err)
 
 	if (r < 0)
 		return r;
-	recv_log_warm(&l->log, expected_bytes(q));
+	recv_log_warm(&l->log, expected_bytes(q), expected_bytes(q) / EVENT_BYTES);
 	l->max_conns = connections(q, fds);
 	l->conns = lem_calloc(l->max_conns, sizeof(*l->conns));
 	l->idle = lem_calloc(l->max_conns, sizeof(*l->idle));

@@ -10,20 +10,19 @@ struct reader {
 	struct str body, text;
 	VEC(struct answer_piece) pieces;
 	struct answer_sink sink;
+	struct http1_memo head_memo;
 };
 
 static void add_mark(struct reader *r, struct http1 *p, const struct recv_mark *m)
 {
-	const char *in = r->l->log.bytes + m->at, *body;
-	size_t used = 0, k, before = r->body.len;
+	const char *in = r->l->log.bytes + m->at;
+	size_t used = 0, k;
 
-	while (used < m->len && !http1_ended(p)) {
-		used += http1_next(p, in + used, m->len - used, &body, &k);
-		if (k)
-			memcpy(r->body.buf + r->body.len, body, k);
-		r->body.len += k;
-	}
-	if (r->body.len > before)
+	if (!p->status && !p->head_len)
+		used = http1_head(p, &r->head_memo, in, m->len);
+	(void)http1_take(p, in + used, m->len - used, r->body.buf + r->body.len, &k);
+	r->body.len += k;
+	if (k)
 		*vec_push(&r->pieces) = (struct answer_piece){.end = r->body.len, .t_ns = m->t_ns};
 }
 

@@ -1,5 +1,7 @@
 #include "load/null_script.h"
 
+#include <strings.h>
+
 enum { TOKENS_MOST = 1 << 20 };
 
 static uint32_t number_after(const char *body, size_t n, const char *key)
@@ -12,6 +14,41 @@ static uint32_t number_after(const char *body, size_t n, const char *key)
 	for (; p < end && *p >= '0' && *p <= '9' && x < TOKENS_MOST; p++)
 		x = x * 10 + (uint32_t)(*p - '0');
 	return MIN(x, (uint32_t)TOKENS_MOST);
+}
+
+/* The value of Content-Length within the head's n bytes; 0 without. */
+static size_t body_length(const char *head, size_t n)
+{
+	static const char key[] = "\r\ncontent-length:";
+	const size_t len = sizeof(key) - 1;
+
+	for (const char *p = head, *end = head + n; (p = memchr(p, '\r', (size_t)(end - p))); p++) {
+		size_t x = 0;
+
+		if ((size_t)(end - p) < len || strncasecmp(p, key, len) != 0)
+			continue;
+		for (p += len; p < end && *p == ' '; p++)
+			;
+		for (; p < end && *p >= '0' && *p <= '9' && x <= NULL_REQUEST_MAX; p++)
+			x = x * 10 + (size_t)(*p - '0');
+		return x;
+	}
+	return 0;
+}
+
+bool null_request_whole(const char *in, size_t n, size_t *ret_head, size_t *ret_body)
+{
+	const char *end = memmem(in, n, "\r\n\r\n", 4);
+	size_t head = end ? (size_t)(end - in) + 4 : 0, body;
+
+	if (!end)
+		return false;
+	body = body_length(in, head);
+	if (body > NULL_REQUEST_MAX || n - head < body)
+		return false;
+	*ret_head = head;
+	*ret_body = body;
+	return true;
 }
 
 struct null_request null_request_read(const char *body, size_t n)

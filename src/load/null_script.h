@@ -7,6 +7,12 @@
 #include "base/str.h"
 #include "load/null_server.h"
 
+enum { NULL_REQUEST_MAX = 16 << 20 };
+
+/* Are these n bytes a whole request? Then its head and its body are that long. Without a
+ * Content-Length there is no body; one beyond NULL_REQUEST_MAX never becomes whole. */
+bool null_request_whole(const char *in, size_t n, size_t *ret_head, size_t *ret_body);
+
 /* What a request asked, found in its body. */
 struct null_request {
 	uint32_t max_tokens;

@@ -3,9 +3,9 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -16,7 +16,13 @@
 #include "load/null_script.h"
 #include "sys/urgent.h"
 
-enum { EVENTS = 256, BACKLOG = 4096, REQUEST_MAX = 16 << 20, FLOOD_BYTES = 64 << 10 };
+enum {
+	EVENTS = 256,
+	BACKLOG = 4096,
+	REQUEST_MAX = 16 << 20,
+	FLOOD_BYTES = 64 << 10,
+	FIRST_CPU = 4
+};
 
 struct peer {
 	int fd;
@@ -34,46 +40,61 @@ struct peer {
 	size_t sent;
 };
 
-struct null_server {
-	struct null_script script;
+/* What one thread serves: the connections that the kernel gave to its socket. */
+struct worker {
+	struct null_server *all;
 	pthread_t thread;
+	bool started;
+	int cpu; /* to run on; −1: anywhere */
 	int listen_fd, epoll_fd, wake_fd;
-	uint16_t port;
 	VEC(struct peer *) peers; /* by descriptor */
 	VEC(struct peer *) heap;  /* by due_ns; entry 0 is none */
 	struct str burst;         /* the whole answer of burst_tokens, sent by all who want it */
 	uint32_t burst_tokens;
 	struct str chunk; /* one chunk without a fault, its mark at mark_at */
 	size_t mark_at;
+};
+
+struct null_server {
+	struct null_script script;
+	uint16_t port;
+	struct worker *workers;
+	size_t n_workers;
 	atomic_size_t n_requests, n_marks;
 	atomic_int_fast64_t *sent_ns; /* script.record of them */
 };
 
 /* ── who is due next: a binary heap ──────────────────────────────────────────────────────────── */
 
-static void put(struct null_server *s, size_t i, struct peer *p)
+/* Those due at the same time keep their order from step to step. */
+static bool later(const struct peer *a, const struct peer *b)
+{
+	return a->due_ns != b->due_ns ? a->due_ns > b->due_ns : a->fd > b->fd;
+}
+
+static void put(struct worker *s, size_t i, struct peer *p)
 {
 	s->heap.at[i] = p;
 	p->place = (uint32_t)i;
 }
 
-static void sift_up(struct null_server *s, size_t i, struct peer *p)
+static void sift_up(struct worker *s, size_t i, struct peer *p)
 {
-	for (; i > 1 && s->heap.at[i / 2]->due_ns > p->due_ns; i /= 2)
+	for (; i > 1 && later(s->heap.at[i / 2], p); i /= 2)
 		put(s, i, s->heap.at[i / 2]);
 	put(s, i, p);
 }
 
-static void sift_down(struct null_server *s, size_t i, struct peer *p)
+static void sift_down(struct worker *s, size_t i, struct peer *p)
 {
 	size_t n = s->heap.n;
 
 	while (i * 2 < n) {
 		size_t c = i * 2;
 
-		if (c + 1 < n && s->heap.at[c + 1]->due_ns < s->heap.at[c]->due_ns)
+		if (c + 1 < n && later(s->heap.at[c], s->heap.at[c + 1]))
 			c++;
-		if (s->heap.at[c]->due_ns >= p->due_ns)
+		if (!later(p, s->heap.at[c]))
 			break;
 		put(s, i, s->heap.at[c]);
 		i = c;
@@ -81,7 +102,7 @@ static void sift_down(struct null_server *s, size_t i, struct peer *p)
 	put(s, i, p);
 }
 
-static void unschedule(struct null_server *s, struct peer *p)
+static void unschedule(struct worker *s, struct peer *p)
 {
 	size_t i = p->place;
 	struct peer *last;
@@ -96,7 +117,7 @@ static void unschedule(struct null_server *s, struct peer *p)
 	sift_up(s, last->place, last);
 }
 
-static void schedule(struct null_server *s, struct peer *p, int64_t due_ns)
+static void schedule(struct worker *s, struct peer *p, int64_t due_ns)
 {
 	unschedule(s, p);
 	p->due_ns = due_ns;
@@ -106,7 +127,7 @@ static void schedule(struct null_server *s, struct peer *p, int64_t due_ns)
 
 /* ── one connection ──────────────────────────────────────────────────────────────────────────── */
 
-static void hang_up(struct null_server *s, struct peer *p, bool reset)
+static void hang_up(struct worker *s, struct peer *p, bool reset)
 {
 	const struct linger hard = {.l_onoff = 1};
 
@@ -120,7 +141,7 @@ static void hang_up(struct null_server *s, struct peer *p, bool reset)
 	free(p);
 }
 
-static void watch(struct null_server *s, struct peer *p, bool out)
+static void watch(struct worker *s, struct peer *p, bool out)
 {
 	struct epoll_event e = {.events = EPOLLIN | (out ? EPOLLOUT : 0u), .data.fd = p->fd};
 
@@ -137,7 +158,7 @@ static void refill(struct peer *p)
 }
 
 /* All of it is sent: what now? false: the connection is gone. */
-static bool after(struct null_server *s, struct peer *p)
+static bool after(struct worker *s, struct peer *p)
 {
 	p->sent = 0;
 	p->shared = NULL;
@@ -156,7 +177,7 @@ static bool after(struct null_server *s, struct peer *p)
 }
 
 /* Sends what there is; false: the connection is gone. */
-static bool flush(struct null_server *s, struct peer *p)
+static bool flush(struct worker *s, struct peer *p)
 {
 	for (;;) {
 		const struct str *from = p->shared ? p->shared : &p->out;
@@ -185,26 +206,26 @@ static bool flush(struct null_server *s, struct peer *p)
 	return true;
 }
 
-static uint32_t mark(struct null_server *s)
+static uint32_t mark(struct worker *s)
 {
 	size_t i;
 
-	if (!s->script.record)
+	if (!s->all->script.record)
 		return 0;
-	i = atomic_fetch_add_explicit(&s->n_marks, 1, memory_order_relaxed);
-	if (i < s->script.record)
-		atomic_store_explicit(&s->sent_ns[i], clock_now_ns(), memory_order_relaxed);
+	i = atomic_fetch_add_explicit(&s->all->n_marks, 1, memory_order_relaxed);
+	if (i < s->all->script.record)
+		atomic_store_explicit(&s->all->sent_ns[i], clock_now_ns(), memory_order_relaxed);
 	return (uint32_t)i;
 }
 
-static bool stalls(const struct null_server *s, const struct peer *p)
+static bool stalls(const struct worker *s, const struct peer *p)
 {
-	return s->script.stall_every && p->serial % s->script.stall_every == 0 &&
-	       p->k == s->script.stall_at;
+	return s->all->script.stall_every && p->serial % s->all->script.stall_every == 0 &&
+	       p->k == s->all->script.stall_at;
 }
 
 /* A chunk without a fault differs from the others in its mark only. */
-static void write_plain(struct null_server *s, struct peer *p)
+static void write_plain(struct worker *s, struct peer *p)
 {
 	static const char digits[] = "0123456789abcdef";
 	uint32_t m = mark(s);
@@ -221,9 +242,9 @@ static void write_plain(struct null_server *s, struct peer *p)
 }
 
 /* Chunk k, or what the script does instead. */
-static void chunk(struct null_server *s, struct peer *p)
+static void chunk(struct worker *s, struct peer *p)
 {
-	if (p->a.fault != NULL_NONE && p->k == s->script.fault_at) {
+	if (p->a.fault != NULL_NONE && p->k == s->all->script.fault_at) {
 		size_t before = p->out.len;
 
 		p->flooding = p->a.fault == NULL_FLOOD;
@@ -251,7 +272,7 @@ static void end_answer(struct peer *p)
 }
 
 /* The chunks that are due by now, in one send. */
-static void advance(struct null_server *s, struct peer *p, int64_t now)
+static void advance(struct worker *s, struct peer *p, int64_t now)
 {
 	int64_t due = p->due_ns;
 
@@ -261,9 +282,9 @@ static void advance(struct null_server *s, struct peer *p, int64_t now)
 		p->then = NULL_THEN_STOP;
 	while (p->then == NULL_GO_ON && !p->flooding && due <= now && p->k < p->a.n_chunks) {
 		chunk(s, p);
-		due += s->script.gap_ns;
+		due += s->all->script.gap_ns;
 		if (stalls(s, p))
-			due += s->script.stall_ns;
+			due += s->all->script.stall_ns;
 	}
 	if (p->then == NULL_GO_ON && !p->flooding && p->k >= p->a.n_chunks)
 		end_answer(p);
@@ -273,10 +294,10 @@ static void advance(struct null_server *s, struct peer *p, int64_t now)
 }
 
 /* Everyone asks for the same: it is written once. */
-static bool share(struct null_server *s, struct peer *p)
+static bool share(struct worker *s, struct peer *p)
 {
-	if (p->a.fault != NULL_NONE || s->script.gap_ns || s->script.record ||
-	    s->script.stall_every)
+	if (p->a.fault != NULL_NONE || s->all->script.gap_ns || s->all->script.record ||
+	    s->all->script.stall_every)
 		return false;
 	if (!s->burst.len) {
 		null_write_head(&p->a, &s->burst);
@@ -292,7 +313,7 @@ static bool share(struct null_server *s, struct peer *p)
 	return true;
 }
 
-static void due(struct null_server *s, struct peer *p, int64_t now)
+static void due(struct worker *s, struct peer *p, int64_t now)
 {
 	unschedule(s, p);
 	if (null_is_whole(&p->a)) {
@@ -306,47 +327,35 @@ static void due(struct null_server *s, struct peer *p, int64_t now)
 	}
 }
 
-static void begin(struct null_server *s, struct peer *p, const char *body, size_t n)
+static int64_t on_tick(const struct worker *s, int64_t t_ns)
+{
+	int64_t tick_ns = s->all->script.tick_ns;
+
+	return tick_ns ? (t_ns + tick_ns - 1) / tick_ns * tick_ns : t_ns;
+}
+
+static void begin(struct worker *s, struct peer *p, const char *body, size_t n)
 {
 	struct null_request q = null_request_read(body, n);
 	int64_t now = clock_now_ns();
 
-	p->serial = atomic_fetch_add_explicit(&s->n_requests, 1, memory_order_relaxed);
-	null_answer_plan(&s->script, &q, p->serial, &p->a);
+	p->serial = atomic_fetch_add_explicit(&s->all->n_requests, 1, memory_order_relaxed);
+	null_answer_plan(&s->all->script, &q, p->serial, &p->a);
 	p->answering = true;
 	p->k = 0;
 	p->then = NULL_GO_ON;
 	str_reset(&p->in);
 	if (p->a.fault == NULL_SILENT)
 		return;
-	p->due_ns = now + s->script.first_ns;
-	if (s->script.first_ns)
+	p->due_ns = on_tick(s, now + s->all->script.first_ns);
+	if (s->all->script.first_ns)
 		schedule(s, p, p->due_ns);
 	else
 		due(s, p, now);
 }
 
-/* The value of Content-Length within the head; 0 without. */
-static size_t body_length(const char *head, size_t n)
-{
-	static const char key[] = "content-length:";
-
-	for (size_t i = 0; i + sizeof(key) < n; i++) {
-		size_t x = 0;
-
-		if ((head[i] | 0x20) != 'c' || strncasecmp(head + i, key, sizeof(key) - 1) != 0)
-			continue;
-		for (i += sizeof(key) - 1; i < n && head[i] == ' '; i++)
-			;
-		for (; i < n && head[i] >= '0' && head[i] <= '9' && x < REQUEST_MAX; i++)
-			x = x * 10 + (size_t)(head[i] - '0');
-		return x;
-	}
-	return 0;
-}
-
 /* false: the connection is gone. */
-static bool take(struct null_server *s, struct peer *p)
+static bool take(struct worker *s, struct peer *p)
 {
 	ssize_t r;
 
@@ -354,7 +363,7 @@ static bool take(struct null_server *s, struct peer *p)
 	r = recv(p->fd, p->in.buf + p->in.len, 4096, MSG_DONTWAIT);
 	if (r < 0 && errno == EAGAIN)
 		return true;
-	if (r <= 0 || p->in.len > REQUEST_MAX) {
+	if (r <= 0 || p->in.len > NULL_REQUEST_MAX) {
 		hang_up(s, p, false);
 		return false;
 	}
@@ -362,25 +371,18 @@ static bool take(struct null_server *s, struct peer *p)
 	return true;
 }
 
-static void readable(struct null_server *s, struct peer *p)
+static void readable(struct worker *s, struct peer *p)
 {
-	const char *end;
 	size_t head, body;
 
-	if (!take(s, p) || p->answering || !p->in.len)
-		return;
-	end = memmem(p->in.buf, p->in.len, "\r\n\r\n", 4);
-	if (!end)
-		return;
-	head = (size_t)(end - p->in.buf) + 4;
-	body = body_length(p->in.buf, head);
-	if (p->in.len - head >= body)
+	if (take(s, p) && !p->answering && p->in.len &&
+	    null_request_whole(p->in.buf, p->in.len, &head, &body))
 		begin(s, p, p->in.buf + head, body);
 }
 
 /* ── the thread ──────────────────────────────────────────────────────────────────────────────── */
 
-static void accept_all(struct null_server *s)
+static void accept_all(struct worker *s)
 {
 	int one = 1, fd;
 
@@ -398,7 +400,7 @@ static void accept_all(struct null_server *s)
 }
 
 /* false: asked to stop. */
-static bool one_event(struct null_server *s, const struct epoll_event *e)
+static bool one_event(struct worker *s, const struct epoll_event *e)
 {
 	struct peer *p;
 
@@ -416,7 +418,7 @@ static bool one_event(struct null_server *s, const struct epoll_event *e)
 	return true;
 }
 
-static void run_due(struct null_server *s)
+static void run_due(struct worker *s)
 {
 	int64_t now = clock_now_ns();
 
@@ -424,15 +426,27 @@ static void run_due(struct null_server *s)
 		due(s, s->heap.at[1], now);
 }
 
+static void run_on(int cpu)
+{
+	cpu_set_t one;
+
+	if (cpu < 0)
+		return;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	(void)sched_setaffinity(0, sizeof(one), &one);
+}
+
 static void *serve(void *arg)
 {
-	struct null_server *s = arg;
+	struct worker *s = arg;
 	struct epoll_event events[EVENTS];
 	bool go_on = true;
 
 	(void)prctl(PR_SET_NAME, "lem-null");
 	(void)prctl(PR_SET_TIMERSLACK, 1UL);
-	if (s->script.gap_ns) /* then it sleeps most of the time, and it is the measure */
+	run_on(s->cpu);
+	if (s->all->script.gap_ns) /* then it sleeps most of the time, and it is the measure */
 		(void)urgent_thread();
 	while (go_on) {
 		int64_t left = 1 * NS_PER_S;
@@ -453,62 +467,107 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-static int listen_on(struct null_server *s, struct lem_error *err)
+/* A socket of its own on the port that all share; the first worker finds the port. */
+static int listen_on(struct worker *w, struct lem_error *err)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_port = htons(w->all->port),
+				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof(a);
+	int one = 1;
 
-	s->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->listen_fd < 0 || s->epoll_fd < 0 || s->wake_fd < 0 ||
-	    bind(s->listen_fd, (const struct sockaddr *)&a, sizeof(a)) < 0 ||
-	    listen(s->listen_fd, BACKLOG) < 0 ||
-	    getsockname(s->listen_fd, (struct sockaddr *)&a, &n) < 0)
+	w->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->all->n_workers > 1)
+		(void)setsockopt(w->listen_fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
+	if (w->listen_fd < 0 || w->epoll_fd < 0 || w->wake_fd < 0 ||
+	    bind(w->listen_fd, (const struct sockaddr *)&a, sizeof(a)) < 0 ||
+	    listen(w->listen_fd, BACKLOG) < 0 ||
+	    getsockname(w->listen_fd, (struct sockaddr *)&a, &n) < 0)
 		return lem_fail_errno(err, errno, "the null server cannot listen on 127.0.0.1");
-	s->port = ntohs(a.sin_port);
-	struct epoll_event in = {.events = EPOLLIN, .data.fd = s->listen_fd},
-			   wake = {.events = EPOLLIN, .data.fd = s->wake_fd};
+	w->all->port = ntohs(a.sin_port);
+	struct epoll_event in = {.events = EPOLLIN, .data.fd = w->listen_fd},
+			   wake = {.events = EPOLLIN, .data.fd = w->wake_fd};
 
-	(void)epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->listen_fd, &in);
-	(void)epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->wake_fd, &wake);
+	(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, w->listen_fd, &in);
+	(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, w->wake_fd, &wake);
 	return 0;
 }
 
-static void server_free(struct null_server *s)
+/* Where there are processors to spare a paced server keeps away from the client's, the last one,
+ * and from the first ones, which all others prefer. */
+static int cpu_for(const struct null_server *s, size_t worker)
 {
-	cleanup_close(&s->listen_fd);
-	cleanup_close(&s->epoll_fd);
-	cleanup_close(&s->wake_fd);
-	vec_release(&s->peers);
-	vec_release(&s->heap);
-	str_release(&s->burst);
-	str_release(&s->chunk);
-	free(s->sent_ns);
-	free(s);
+	cpu_set_t allowed;
+	int left = FIRST_CPU + (int)worker * 2;
+
+	if (!s->script.gap_ns || sched_getaffinity(0, sizeof(allowed), &allowed) < 0 ||
+	    CPU_COUNT(&allowed) < left + FIRST_CPU)
+		return -1;
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &allowed) && left-- == 0)
+			return cpu;
+	return -1;
+}
+
+static int start_worker(struct null_server *s, size_t i, struct lem_error *err)
+{
+	struct worker *w = &s->workers[i];
+	int r;
+
+	*w = (struct worker){.all = s, .listen_fd = -1, .epoll_fd = -1, .wake_fd = -1};
+	w->cpu = cpu_for(s, i);
+	*vec_push(&w->heap) = NULL;
+	r = listen_on(w, err);
+	if (r < 0)
+		return r;
+	r = pthread_create(&w->thread, NULL, serve, w);
+	w->started = r == 0;
+	return r ? lem_fail_errno(err, r, "cannot start the null server") : 0;
+}
+
+static void stop_worker(struct worker *w)
+{
+	uint64_t one = 1;
+
+	if (w->started && write(w->wake_fd, &one, sizeof(one)) < 0)
+		assert(errno == EAGAIN);
+	if (w->started)
+		pthread_join(w->thread, NULL);
+	cleanup_close(&w->listen_fd);
+	cleanup_close(&w->epoll_fd);
+	cleanup_close(&w->wake_fd);
+	vec_release(&w->peers);
+	vec_release(&w->heap);
+	str_release(&w->burst);
+	str_release(&w->chunk);
 }
 
 int null_server_start(const struct null_script *script, struct null_server **ret,
 		      struct lem_error *err)
 {
 	struct null_server *s = lem_calloc(1, sizeof(*s));
+	size_t n = MAX(script->threads, 1u);
 	sigset_t all, was;
-	int r;
+	int r = 0;
 
 	s->script = *script;
 	if (script->fault == NULL_NEVER_ENDS && !script->gap_ns)
 		s->script.gap_ns = NS_PER_MS; /* or it would never look up */
-	s->listen_fd = s->epoll_fd = s->wake_fd = -1;
-	*vec_push(&s->heap) = NULL;
 	s->sent_ns = lem_calloc(script->record + 1, sizeof(*s->sent_ns));
-	r = listen_on(s, err);
+	s->workers = lem_calloc(n, sizeof(*s->workers));
+	s->n_workers = n;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &was);
-	if (r >= 0 && (r = -pthread_create(&s->thread, NULL, serve, s)) < 0)
-		r = lem_fail_errno(err, -r, "cannot start the null server");
+	for (size_t i = 0; i < n && r >= 0; i++) {
+		r = start_worker(s, i, err);
+		if (r < 0)
+			s->n_workers = i + 1;
+	}
 	pthread_sigmask(SIG_SETMASK, &was, NULL);
 	if (r < 0)
-		server_free(s);
+		null_server_stop(s);
 	else
 		*ret = s;
 	return r;
@@ -516,14 +575,13 @@ int null_server_start(const struct null_script *script, struct null_server **ret
 
 void null_server_stop(struct null_server *s)
 {
-	uint64_t one = 1;
-
 	if (!s)
 		return;
-	if (write(s->wake_fd, &one, sizeof(one)) < 0)
-		assert(errno == EAGAIN);
-	pthread_join(s->thread, NULL);
-	server_free(s);
+	for (size_t i = 0; i < s->n_workers; i++)
+		stop_worker(&s->workers[i]);
+	free(s->workers);
+	free(s->sent_ns);
+	free(s);
 }
 
 uint16_t null_server_port(const struct null_server *s)

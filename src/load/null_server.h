@@ -1,8 +1,8 @@
 /*
  * null_server.h — an OpenAI-compatible server without a model, on 127.0.0.1: answers by a script,
  * as fast or as slowly as it says, and misbehaves on purpose. What a client measures against it is
- * the client. One thread of its own, one epoll loop; bounded by max_connections and by the
- * requests' own max_tokens.
+ * the client. One thread of its own (or several), one epoll loop each; bounded by max_connections
+ * and by the requests' own max_tokens.
  *
  * A request is anything with a Content-Length; of its body only max_tokens and "stream":true are
  * looked for. Each chunk's text is 8 hex digits: the number of the chunk in the server's own record
@@ -45,8 +45,12 @@ enum null_fault {
 };
 
 struct null_script {
-	int64_t first_ns;          /* from the request's last byte to the first chunk */
-	int64_t gap_ns;            /* from chunk to chunk, on an absolute grid; 0: all at once */
+	int64_t first_ns; /* from the request's last byte to the first chunk */
+	int64_t gap_ns;   /* from chunk to chunk, on an absolute grid; 0: all at once */
+	int64_t tick_ns;  /* chunks leave on multiples of this only, all that are due at once and
+			   * always  in the same order, as from an engine that works in steps; 0:
+			   * each  at  its own time. A tick spares both ends most of their wake-ups.
+			   */
 	uint32_t tokens_per_chunk; /* 0 means 1; chunks = max_tokens / this, rounded up */
 	uint32_t n_chunks;         /* 0: by the request */
 	int64_t stall_ns; /* once in a response, before chunk stall_at, the grid moves on by this */
@@ -55,6 +59,7 @@ struct null_script {
 	enum null_fault fault;
 	uint32_t fault_at;
 	uint32_t fault_every; /* every n-th request, from the first; 0 means 1 */
+	uint32_t threads;     /* that serve, on one port; 0 means 1. Each wants a core. */
 	size_t record;        /* send times kept; 0: none */
 };
 

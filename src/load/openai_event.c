@@ -112,6 +112,42 @@ static bool on_usage(struct json_scan *s, const char *key, size_t n, void *arg)
 	return json_scan_skip(s);
 }
 
+/* llama-server's word on tokens so far, in each chunk (timings_per_token). */
+struct timings {
+	int32_t cache_n, prompt_n, predicted_n; /* −1: not told */
+};
+
+static bool on_timing(struct json_scan *s, const char *key, size_t n, void *arg)
+{
+	struct timings *t = arg;
+
+	if (is(key, n, "cache_n"))
+		return json_scan_count(s, &t->cache_n);
+	if (is(key, n, "prompt_n"))
+		return json_scan_count(s, &t->prompt_n);
+	if (is(key, n, "predicted_n"))
+		return json_scan_count(s, &t->predicted_n);
+	return json_scan_skip(s);
+}
+
+/* Counts as usage where there is none; prompt_n is without what came from the cache. */
+static bool timings(struct json_scan *s, struct openai_event *e)
+{
+	struct timings t = {-1, -1, -1};
+
+	if (!json_scan_object(s, on_timing, &t))
+		return false;
+	if (t.predicted_n < 0 || e->has_usage)
+		return true;
+	e->has_usage = true;
+	e->completion_tokens = t.predicted_n;
+	if (t.prompt_n < 0 || t.cache_n < 0 || t.prompt_n > INT32_MAX - t.cache_n)
+		return true;
+	e->prompt_tokens = t.prompt_n + t.cache_n;
+	e->cached_tokens = t.cache_n;
+	return true;
+}
+
 static bool message(struct json_scan *s, struct openai_event *e)
 {
 	struct json_string t;
@@ -160,6 +196,8 @@ static bool on_top(struct json_scan *s, const char *key, size_t n, void *arg)
 		e->has_usage = true;
 		return json_scan_object(s, on_usage, e);
 	}
+	if (is(key, n, "timings") && json_scan_peek(s) == '{')
+		return timings(s, e);
 	if (is(key, n, "error"))
 		return error(s, e);
 	if (is(key, n, "object"))
@@ -184,29 +222,40 @@ static void remember(struct openai_memo *m, const char *json, size_t n,
 	m->suffix = n - m->prefix - t->n;
 }
 
-/* The same bytes around one string: the same event but for the text. */
-static bool recall(const struct openai_memo *m, const char *json, size_t n,
+/* The same bytes around one string are the same event but for that text: how many, or 0. */
+static size_t match(const struct openai_memo *m, const char *json, size_t most, size_t *ret_decoded)
+{
+	struct json_scan s = {.at = json + m->prefix, .end = json + most};
+
+	if (!m->json || most < m->prefix + m->suffix || memcmp(json, m->json, m->prefix) != 0 ||
+	    !json_scan_chars(&s, ret_decoded) || (size_t)(s.end - s.at) < m->suffix ||
+	    memcmp(s.at, m->json + m->n - m->suffix, m->suffix) != 0)
+		return 0;
+	return (size_t)(s.at - json) + m->suffix;
+}
+
+static void recall(const struct openai_memo *m, const char *json, size_t n, size_t decoded,
 		   struct openai_event *ret)
 {
-	struct json_scan s = {0};
-	size_t decoded;
+	*ret = (struct openai_event){
+		.has_choice = true,
+		.parts = {{json + m->prefix, n - m->prefix - m->suffix}},
+		.n_parts = 1,
+		.n_text = decoded,
+		.prompt_tokens = -1,
+		.completion_tokens = -1,
+		.cached_tokens = -1,
+	};
+}
 
-	if (!m->json || n < m->prefix + m->suffix || memcmp(json, m->json, m->prefix) != 0 ||
-	    memcmp(json + n - m->suffix, m->json + m->n - m->suffix, m->suffix) != 0)
-		return false;
-	s.at = json + m->prefix;
-	s.end = json + n - m->suffix;
-	if (!json_scan_chars(&s, &decoded) || s.at != s.end)
-		return false;
-	ret->has_choice = true;
-	ret->has_error = ret->has_usage = ret->role = ret->tools = false;
-	ret->parts[0] = (struct openai_text){json + m->prefix, n - m->prefix - m->suffix};
-	ret->n_parts = 1;
-	ret->n_text = decoded;
-	ret->error_message.raw = NULL;
-	ret->finish[0] = 0;
-	ret->prompt_tokens = ret->completion_tokens = ret->cached_tokens = -1;
-	return true;
+size_t openai_event_next(const struct openai_memo *m, const char *json, size_t most,
+			 struct openai_event *ret)
+{
+	size_t decoded, n = match(m, json, most, &decoded);
+
+	if (n)
+		recall(m, json, n, decoded, ret);
+	return n;
 }
 
 const char *openai_event_read(const char *json, size_t n, struct openai_memo *memo,
@@ -214,9 +263,12 @@ const char *openai_event_read(const char *json, size_t n, struct openai_memo *me
 {
 	struct json_scan s = {.at = json, .end = json + n};
 	struct openai_event e = {.prompt_tokens = -1, .completion_tokens = -1, .cached_tokens = -1};
+	size_t decoded;
 
-	if (memo && recall(memo, json, n, ret))
+	if (memo && n && match(memo, json, n, &decoded) == n) {
+		recall(memo, json, n, decoded, ret);
 		return NULL;
+	}
 	if (!json_scan_object(&s, on_top, &e) || !json_scan_end(&s))
 		return s.bad;
 	if (memo)

@@ -6,6 +6,9 @@
  * Consecutive events of a stream differ in their text only, so a memo of the last one lets the next
  * be compared instead of scanned: same bytes before and after one string are the same object.
  *
+ * llama-server tells tokens so far as `timings` (predicted_n, prompt_n, cache_n) beside each text:
+ * they count as usage where an event has none.
+ *
  * Both shapes are read: completions (choices[0].text) and chat (choices[0].delta or .message with
  * content, reasoning_content or reasoning, tool_calls). Errors: {"error": …} and
  * {"object": "error", "message": …}. Of several choices only the first is read: lem asks for one.
@@ -44,6 +47,11 @@ struct openai_memo {
 /* NULL and *ret filled, or what is wrong in words (static) and *ret untouched. memo may be NULL. */
 const char *openai_event_read(const char *json, size_t n, struct openai_memo *memo,
 			      struct openai_event *ret);
+
+/* Do the bytes at json begin with the event remembered, around another text? Its length and *ret,
+ * as openai_event_read would have it; or 0, *ret untouched: nothing is known of them. */
+size_t openai_event_next(const struct openai_memo *m, const char *json, size_t most,
+			 struct openai_event *ret);
 
 /* Appends the decoded text; lone surrogates become U+FFFD. t must come from openai_event_read. */
 void openai_text_decode(const struct openai_text *t, struct str *out);

@@ -49,11 +49,10 @@ static void touch(char *p, uint64_t n)
 		((volatile char *)p)[i] = 0;
 }
 
-void recv_log_warm(struct recv_log *l, uint64_t bytes)
+void recv_log_warm(struct recv_log *l, uint64_t bytes, uint64_t marks)
 {
 	touch(l->bytes, MIN(bytes, l->cap));
-	touch((char *)l->marks,
-	      MIN(bytes / BYTES_PER_MARK, (uint64_t)l->cap_marks) * sizeof(*l->marks));
+	touch((char *)l->marks, MIN(marks, (uint64_t)l->cap_marks) * sizeof(*l->marks));
 }
 
 size_t recv_log_room(const struct recv_log *l, size_t want, char **ret)

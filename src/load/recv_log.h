@@ -33,8 +33,8 @@ struct recv_log {
 int recv_log_reserve(struct recv_log *l, uint64_t bytes, struct lem_error *err);
 void recv_log_release(struct recv_log *l);
 
-/* Touches the first bytes of both, so that the kernel has given them before the window. */
-void recv_log_warm(struct recv_log *l, uint64_t bytes);
+/* Touches the first bytes and marks, so that the kernel has given them before the window. */
+void recv_log_warm(struct recv_log *l, uint64_t bytes, uint64_t marks);
 
 /* Where the next receive goes and how much fits, at most `want`; 0: the log is full. */
 size_t recv_log_room(const struct recv_log *l, size_t want, char **ret);

@@ -32,6 +32,7 @@ struct roofline_figures {
 	size_t n_ok, n_failed, n_chunks;
 	double wall_s;
 	double cpu_s; /* preparing, the loop and parsing: all that the client took */
+	double prepare_s, loop_s, parse_s; /* its parts */
 	double requests_per_cpu_s, chunks_per_cpu_s;
 	double busy;                     /* of one core, in the window */
 	struct roofline_spread lag_us;   /* begun − scheduled */

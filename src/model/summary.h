@@ -6,6 +6,7 @@
 #define LEM_MODEL_SUMMARY_H
 
 #include "model/quantity.h"
+#include "model/slo.h"
 
 enum verdict_level { VERDICT_VALID, VERDICT_SUSPECT, VERDICT_INVALID };
 
@@ -51,8 +52,11 @@ struct summary {
 	/* Of a server driven over HTTP. A chunk may hold several tokens: itl gives each its share
 	 * of the gap before its chunk, itl_chunk is the gap itself. */
 	struct latency_stats itl_chunk;
-	struct latency_stats lag;      /* how late requests left lem */
-	struct quantity client_busy;   /* share of the window in which lem's client computed */
+	struct latency_stats lag;    /* how late requests left lem */
+	struct quantity client_busy; /* share of its time in which lem's client computed */
+	/* What the client can do on this host, a CPU-second; and that divided by what the run asked
+	 * of it a second: how many times more would have gone. */
+	struct quantity roofline_requests, roofline_chunks, headroom_requests, headroom_chunks;
 	int64_t chunks, cached_tokens; /* cached_tokens -1: the server does not tell */
 	int64_t lengths_differ;        /* requests with other than the tokens forced */
 	int64_t lengths_untold;        /* answered, but without token counts */
@@ -66,8 +70,10 @@ struct summary {
 	/* The energy the per-token figures are made of: which domains, e.g. "gpu" or
 	 * "gpu+cpu+dram". */
 	char energy_scope[40];
+	struct quantity scope_j; /* in the window */
 	struct quantity j_per_output_token, j_per_input_token, j_per_total_token, j_per_request;
 	struct quantity flops_prefill, flops_decode, flops_total, mfu;
+	struct slo_summary slo;
 	struct quantity self_cpu_share; /* lem's own CPU seconds per wall second in the window */
 	double meter_late_p99_ms;       /* NAN when there was no sampler */
 	size_t prompts_cut;             /* requests whose input was truncated */

@@ -1,5 +1,8 @@
 /*
  * assemble.h — from a worker's events to the requests, stamps and steps of a record. Pure.
+ *
+ * Steps of one replica follow each other; those of several overlap, so each is held against the
+ * steps of its own replica, and the record has them all in the order of their ends.
  */
 #ifndef LEM_RUN_ASSEMBLE_H
 #define LEM_RUN_ASSEMBLE_H

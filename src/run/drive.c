@@ -51,6 +51,7 @@ static bool wants_prefix_cache(const struct experiment *e)
 	case BACKEND_VLLM: return e->vllm.enable_prefix_caching;
 	case BACKEND_SGLANG: return !e->sglang.disable_radix_cache;
 	case BACKEND_TENSORRT: return e->tensorrt.enable_kv_cache_reuse;
+	case BACKEND_LLAMACPP: return e->llamacpp.cache_prompt;
 	default: return false;
 	}
 }
@@ -292,9 +293,11 @@ static void keep(struct life *l, const struct http_load_result *res, const struc
 	struct run_record *r = l->rec;
 
 	answers_take(r, a, &l->faults);
-	r->server.client_cpu_ns = MAX(r->server.client_cpu_ns, INT64_C(0)) + res->cpu_ns;
+	r->server.client_cpu_ns =
+		MAX(r->server.client_cpu_ns, INT64_C(0)) + res->cpu_ns - res->spin_ns;
 	r->server.n_retried += (int64_t)res->n_retried;
 	tell_failure(r, &res->first_failure);
+	lem_strlcpy(r->server.urgency, res->urgency ? res->urgency : "", sizeof(r->server.urgency));
 	if (res->n_waited)
 		run_record_note(r, "%zu requests waited for a free connection", res->n_waited);
 }
@@ -319,7 +322,8 @@ static int one_pass(struct life *l, int64_t pass, struct lem_error *err)
 		const struct answers a = {.result = &res,
 					  .prompts = &l->prompts,
 					  .pass = pass,
-					  .forced = l->forced_tokens};
+					  .forced = l->forced_tokens,
+					  .closed = l->e->streaming};
 
 		r->window_start_ns = r->window_start_ns ? r->window_start_ns : res.t_start_ns;
 		r->window_end_ns = MAX(r->window_end_ns, res.t_end_ns);
@@ -356,7 +360,8 @@ static struct traffic_plan plan_of(const struct life *l)
 
 	for (size_t i = 0; i < w->n; i++)
 		quickest = fmin(quickest, w->latency_ms[i]);
-	return (struct traffic_plan){.n_prompts = l->prompts.n, .batch_ms = quickest};
+	return (struct traffic_plan){
+		.n_prompts = l->prompts.n, .batch_ms = quickest, .batch_n = l->most_in_flight};
 }
 
 /* complete: the window's whole length has passed. */
@@ -419,7 +424,8 @@ static int arrivals(struct life *l, struct lem_error *err)
 					  .prompts = &l->prompts,
 					  .forced = l->forced_tokens,
 					  .uncounted_ns = t.ramp_ns,
-					  .counted_end_ns = t.duration_ns};
+					  .counted_end_ns = t.duration_ns,
+					  .closed = !t.at_ns};
 
 		set_window(l, &t, &res, clock_now_ns() >= res.t_start_ns + t.duration_ns);
 		keep(l, &res, &a);

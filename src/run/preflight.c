@@ -227,7 +227,7 @@ int life_launch_elsewhere(struct life *l, struct lem_error *err)
 
 static int find_engine(struct life *l, struct lem_error *err)
 {
-	l->engine = engine_find(l->e->backend);
+	l->engine = engine_for(l->e);
 	if (l->engine)
 		return 0;
 	lem_fail(err, LEM_E_REFUSED, "this version of lem cannot start %s yet",
@@ -247,8 +247,11 @@ static int check_traffic(const struct life *l, struct lem_error *err)
 	(void)lem_fail(err, LEM_E_REFUSED,
 		       "traffic sends requests over time, and %s is not driven as a server",
 		       l->engine->name);
-	return lem_error_fix(err, "remove traffic, or use vllm, sglang, tensorrt, or openai with a "
-				  "server that runs already");
+	if (l->e->backend == BACKEND_LLAMACPP)
+		return lem_error_fix(err, "write llamacpp: {server: true} for llama.cpp's own "
+					  "server, or remove traffic");
+	return lem_error_fix(err, "remove traffic, or use vllm, sglang, tensorrt, llamacpp with "
+				  "server: true, or openai with a server that runs already");
 }
 
 static size_t batch_size(const struct experiment *e)
@@ -256,7 +259,7 @@ static size_t batch_size(const struct experiment *e)
 	if (e->streaming)
 		return 1;
 	switch (e->backend) {
-	case BACKEND_PYTORCH: return (size_t)e->pytorch.batch_size;
+	case BACKEND_PYTORCH: return (size_t)(e->pytorch.batch_size * e->pytorch.num_processes);
 	case BACKEND_VLLM: return (size_t)e->vllm.max_num_seqs;
 	case BACKEND_TENSORRT: return (size_t)e->tensorrt.max_batch_size;
 	case BACKEND_SGLANG:

@@ -1,12 +1,15 @@
 #include "run/run.h"
 
+#include <math.h>
+
 #include "base/clock.h"
 #include "base/jsonw.h"
 #include "run/environment.h"
+#include "run/levels.h"
 #include "run/life.h"
 
-/* Two hours of readings at the default periods; a longer run keeps its window's edges (dropped is
- * counted). */
+/* Two hours of readings at the default periods, or as long as several loads take; a longer run
+ * keeps its window's edges (dropped is counted). */
 #define METERED_NS (2 * 3600 * NS_PER_S)
 
 static struct meter_request meter_request(const struct life *l, const char **names)
@@ -22,7 +25,7 @@ static struct meter_request meter_request(const struct life *l, const char **nam
 		.estimate_watts_per_core =
 			c->estimate_watts_per_core.set ? c->estimate_watts_per_core.v : 0,
 		.counter_hz = c->counter_hz,
-		.max_duration_ns = METERED_NS,
+		.max_duration_ns = MAX(METERED_NS, levels_duration_ns(l)),
 	};
 }
 
@@ -94,7 +97,7 @@ static void take_loaded(struct life *l, const struct worker_loaded *w)
 }
 
 /* Looking at process lists is a second witness: without it a run goes on, and says so. */
-static void start_watch(struct life *l)
+void life_start_watch(struct life *l, const struct running *engine)
 {
 	struct gpu_binding *b = &l->rec->binding;
 	struct lem_error err;
@@ -104,7 +107,7 @@ static void start_watch(struct life *l)
 			    sizeof(b->guard));
 		return;
 	}
-	if (b->n && watch_start(b, &l->watch, &err) < 0)
+	if (b->n && watch_start_with(b, engine, &l->watch, &err) < 0)
 		(void)snprintf(b->guard, sizeof(b->guard),
 			       "the driver's process lists could not be watched: %.100s", err.what);
 }
@@ -232,19 +235,20 @@ static int live(struct life *l, struct lem_error *err)
 {
 	int rc;
 
+	life_certify(l);
 	if ((rc = start_meters(l, err)) < 0 || (rc = life_can_prove(l, err)) < 0)
 		return rc;
-	start_watch(l);
+	life_start_watch(l, NULL);
 	if ((rc = baseline(l, PHASE_BASELINE, err)) < 0 || (rc = load(l, err)) < 0 ||
 	    (rc = life_warm_up(l, err)) < 0 || (rc = check_watch(l, err)) < 0 ||
 	    (rc = baseline(l, PHASE_BASELINE_RESIDENT, err)) < 0)
 		return rc;
-	return life_measure(l, err);
+	return levels_measure(l, err);
 }
 
 /* The last look is taken while the engine is still there. What it shows may end a run that went
  * well until then. */
-static int end_watch(struct life *l, int rc, struct lem_error *err)
+int life_end_watch(struct life *l, int rc, struct lem_error *err)
 {
 	struct lem_error seen;
 	bool trouble = l->watch && watch_check(l->watch, &seen) < 0;
@@ -280,6 +284,11 @@ static const char *error_as_json(const struct lem_error *err, struct arena *a)
 	return arena_strdup(a, str_c(&s));
 }
 
+static double goal(const struct maybe_f64 *ms)
+{
+	return ms->set ? ms->v : (double)NAN;
+}
+
 static void describe(struct life *l)
 {
 	_cleanup_str_ struct str env = STR_INIT;
@@ -298,8 +307,11 @@ static void describe(struct life *l)
 	r->environment_json = arena_strdup(a, str_c(&env));
 	r->engine_name = l->engine->name;
 	r->engine_mode = l->engine->mode(l->e);
+	r->slo = (struct slo_limits){goal(&l->e->slo.ttft_ms), goal(&l->e->slo.tpot_ms),
+				     goal(&l->e->slo.e2e_ms)};
 	r->wall_start_ns = clock_wall_ns();
 	r->t_start_ns = clock_now_ns();
+	levels_describe(l);
 }
 
 /* One process of an engine may be killed while the others go on, or hang. */
@@ -323,14 +335,30 @@ static void tell_kills(const struct life *l, int rc, struct lem_error *err)
 				    kills, w->name, old.why[0] ? "; " : "", old.why);
 }
 
+void life_conclude(struct life *l, int rc, struct lem_error *err)
+{
+	struct run_record *r = l->rec;
+	char *log = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
+
+	life_scrub(l, rc < 0 ? err : NULL, log);
+	r->log_tail = log;
+	r->status = rc >= 0                          ? RUN_COMPLETED
+		    : err->code == LEM_E_INTERRUPTED ? RUN_INTERRUPTED
+						     : RUN_FAILED;
+	if (rc < 0)
+		r->error_json = error_as_json(err, &r->arena);
+	if (l->faults)
+		run_record_note(r, "worker_faults: %zu", l->faults);
+	r->t_end_ns = clock_now_ns();
+}
+
 /* Gives the run's last word: the outcome may be worse than rc. */
 static int finish(struct life *l, int rc, struct lem_error *err)
 {
 	struct run_record *r = l->rec;
-	char *log;
 
 	life_phase(l, PHASE_STOP, 0);
-	rc = end_watch(l, rc, err);
+	rc = life_end_watch(l, rc, err);
 	tell_kills(l, rc, err);
 	life_server_log(l);
 	if (rc < 0) {
@@ -342,17 +370,8 @@ static int finish(struct life *l, int rc, struct lem_error *err)
 	if (l->sampler)
 		sampler_stop(l->sampler, &r->samples);
 	life_end_phase(l);
-	log = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
-	life_scrub(l, rc < 0 ? err : NULL, log);
-	r->log_tail = log;
-	r->status = rc >= 0                          ? RUN_COMPLETED
-		    : err->code == LEM_E_INTERRUPTED ? RUN_INTERRUPTED
-						     : RUN_FAILED;
-	if (rc < 0)
-		r->error_json = error_as_json(err, &r->arena);
-	if (l->faults)
-		run_record_note(r, "worker_faults: %zu", l->faults);
-	r->t_end_ns = clock_now_ns();
+	levels_cut(l);
+	life_conclude(l, rc, err);
 	return rc;
 }
 
@@ -374,7 +393,10 @@ int run_experiment(const struct run_request *req, struct run_record *rec, struct
 	l.t_phase_ns = clock_now_ns();
 	l.phase = PHASE_PREFLIGHT;
 	l.detail = "";
+	levels_begin(&l);
 	rc = life_preflight(&l, err);
+	if (rc >= 0)
+		rc = levels_check(&l, err);
 	tell_doubts(&l);
 	if (rc >= 0) {
 		describe(&l);
@@ -392,7 +414,10 @@ int run_plan(const struct run_request *req, struct run_record *rec, struct run_p
 	int rc;
 
 	l.t_phase_ns = clock_now_ns();
+	levels_begin(&l);
 	rc = life_preflight(&l, err);
+	if (rc >= 0)
+		rc = levels_check(&l, err);
 	if (rc >= 0) {
 		struct launch_spec *spec = arena_new(&rec->arena, struct launch_spec);
 

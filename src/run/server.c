@@ -209,14 +209,26 @@ static bool is_error(const char *line, size_t n)
 	return memmem(line, n, "Error: ", 7) || memmem(line, n, "error: ", 7);
 }
 
+/* "0.00.399.998 E llama_adapter_lora_init: …", as llama.cpp writes them. */
+static bool is_llama_error(const char *line)
+{
+	size_t n = strspn(line, "0123456789.");
+
+	return n > 8 && str_starts(line + n, " E ");
+}
+
 /* From the last line that names an error on, because what follows a Python exception may be long;
- * else the last lines. */
+ * else the last lines. llama.cpp tells the cause first, and then all that failed with it. */
 static void last_words(const struct str *log, char *buf, size_t size)
 {
 	const char *line = str_c(log), *found = NULL, *next;
 
 	for (; *line; line = *next ? next + 1 : next) {
 		next = line + strcspn(line, "\n");
+		if (is_llama_error(line)) {
+			found = line;
+			break;
+		}
 		if (is_error(line, (size_t)(next - line)))
 			found = line;
 	}
@@ -475,7 +487,8 @@ static void put_raw(struct jsonw *w, const char *key, const json_t *j)
 static void keep_build(struct life *l, const json_t *version, const json_t *models,
 		       const json_t *options)
 {
-	const char *text = json_string_value(json_object_get(version, "version"));
+	const char *member = l->engine->http->version_member;
+	const char *text = json_string_value(json_object_get(version, member ? member : "version"));
 	_cleanup_str_ struct str s = STR_INIT;
 	struct run_record *r = l->rec;
 	struct jsonw w;

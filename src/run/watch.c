@@ -154,6 +154,12 @@ static void watch_free(struct watch *w)
 
 int watch_start(const struct gpu_binding *b, struct watch **ret, struct lem_error *err)
 {
+	return watch_start_with(b, NULL, ret, err);
+}
+
+int watch_start_with(const struct gpu_binding *b, const struct running *engine, struct watch **ret,
+		     struct lem_error *err)
+{
 	struct watch *w = lem_calloc(1, sizeof(*w));
 	int rc;
 
@@ -169,6 +175,10 @@ int watch_start(const struct gpu_binding *b, struct watch **ret, struct lem_erro
 	for (size_t i = 0; i < w->book.n_cards; i++)
 		if (w->nvml->device_by_uuid(w->book.cards[i].uuid, &w->devices[i]) != NVML_SUCCESS)
 			w->devices[i] = NULL;
+	if (engine) {
+		w->engine_copies[w->n_engines] = *engine;
+		atomic_store(&w->engine, &w->engine_copies[w->n_engines++]);
+	}
 	w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	rc = w->wake_fd < 0 ? errno : pthread_create(&w->thread, NULL, watch_thread, w);
 	if (rc) {
@@ -189,7 +199,6 @@ void watch_pause(struct watch *w)
 void watch_resume(struct watch *w, const struct running *r)
 {
 	unsigned epoch = atomic_load(&w->epoch);
-
 	const struct running *engine = NULL;
 
 	if (r) { /* a copy of its own: the thread may still be reading the one before */

@@ -14,6 +14,9 @@ struct watch;
 
 /* Opens NVML and starts looking; errors: those of nvml_open. The binding is copied. */
 int watch_start(const struct gpu_binding *b, struct watch **ret, struct lem_error *err);
+/* The same beside an engine that runs already; see watch_resume. */
+int watch_start_with(const struct gpu_binding *b, const struct running *engine, struct watch **ret,
+		     struct lem_error *err);
 
 /* While paused nothing is entered: what lem itself runs on the GPUs (the proof, an engine that is
  * being started) is not the engine yet, and no foreigner. Does not wait. */

@@ -3,18 +3,49 @@
 #include "runner/runner.h"
 #include "sys/fs.h"
 
+/* As execvpe will look it up: in lem's own PATH, whatever the engine's environment says. */
+static bool is_in_path(const char *program)
+{
+	const char *path = getenv("PATH");
+
+	for (; path && *path; path += strspn(path, ":")) {
+		size_t n = strcspn(path, ":");
+		_cleanup_free_ char *file = lem_asprintf("%.*s/%s", (int)n, path, program);
+
+		if (fs_is_executable(file))
+			return true;
+		path += n;
+	}
+	return false;
+}
+
+static int fail_program(const struct launch_spec *spec, struct lem_error *err)
+{
+	const char *program = spec->argv[0];
+
+	if (!strchr(program, '/'))
+		lem_fail(err, LEM_E_REFUSED, "the engine's program %s is not in PATH", program);
+	else
+		lem_fail(err, LEM_E_REFUSED, "the engine's program %s %s", program,
+			 fs_exists(program) ? "cannot be executed" : "does not exist");
+	if (spec->program_option)
+		return lem_error_fix(err,
+				     "install it, write where it is (%s), or use runner: docker",
+				     spec->program_option);
+	return lem_error_fix(err, "build it with 'make build', or name another one (%s.worker)",
+			     spec->engine);
+}
+
 static int process_check(const struct launch_spec *spec, const struct runner_context *c,
 			 struct lem_error *err)
 {
 	const char *program = spec->argv[0];
 
 	(void)c;
-	if (!strchr(program, '/') || fs_is_executable(program))
+	if (strchr(program, '/') ? fs_is_executable(program)
+				 : !spec->program_option || is_in_path(program))
 		return 0;
-	lem_fail(err, LEM_E_REFUSED, "the engine's program %s %s", program,
-		 fs_exists(program) ? "cannot be executed" : "does not exist");
-	return lem_error_fix(err, "build it with 'make build', or name another one (%s.worker)",
-			     spec->engine);
+	return fail_program(spec, err);
 }
 
 static int process_run_once(const struct launch_spec *spec, const char *const *argv,

@@ -338,6 +338,12 @@ static void load(struct codec *c, struct run_record *r)
 	FIELD(c, r->work.n_skipped);
 }
 
+/* Format 5. */
+static void replicas(struct codec *c, struct run_record *r)
+{
+	COLUMN(c, r->steps, r->n_steps, replica);
+}
+
 static void steps(struct codec *c, struct run_record *r)
 {
 	size_t n = r->n_steps = count(c, r->n_steps, 36);
@@ -446,6 +452,8 @@ static void record(struct codec *c, struct run_record *r)
 		server(c, &r->server);
 	if (c->version >= 4)
 		load(c, r);
+	if (c->version >= 5)
+		replicas(c, r);
 }
 
 void record_encode(const struct run_record *r, struct str *out)

@@ -98,6 +98,22 @@ static void put_engine(struct jsonw *w, const struct run_record *r)
 	jsonw_end_object(w);
 }
 
+/* null where there was one load only. */
+static void put_level(struct jsonw *w, const struct level_record *v)
+{
+	if (!v->n) {
+		jsonw_null(w, "level");
+		return;
+	}
+	jsonw_object(w, "level");
+	jsonw_str(w, "launch_id", v->launch_id);
+	jsonw_i64(w, "index", v->index);
+	jsonw_i64(w, "n", v->n);
+	jsonw_f64(w, "rate_hz", v->rate_hz);
+	put_size(w, "in_flight", v->in_flight);
+	jsonw_end_object(w);
+}
+
 static void put_model(struct jsonw *w, const struct run_record *r)
 {
 	const struct model_shape *s = &r->shape;
@@ -274,6 +290,51 @@ static void put_speed(struct jsonw *w, const struct summary *s)
 	jsonw_end_object(w);
 }
 
+/* A limit of 0 is none. */
+static void put_limits(struct jsonw *w, const struct slo_limits *l)
+{
+	jsonw_object(w, "limits");
+	jsonw_f64(w, "ttft_ms", slo_is_set(l->ttft_ms) ? l->ttft_ms : NAN);
+	jsonw_f64(w, "tpot_ms", slo_is_set(l->tpot_ms) ? l->tpot_ms : NAN);
+	jsonw_f64(w, "e2e_ms", slo_is_set(l->e2e_ms) ? l->e2e_ms : NAN);
+	jsonw_end_object(w);
+}
+
+static void put_slo(struct jsonw *w, const struct slo_summary *s)
+{
+	jsonw_object(w, "slo");
+	if (!slo_any(&s->limits)) {
+		jsonw_null(w, "limits");
+		jsonw_str(w, "reason",
+			  "the configuration has no goals (slo.ttft_ms, slo.tpot_ms, "
+			  "slo.e2e_ms)");
+		jsonw_end_object(w);
+		return;
+	}
+	put_limits(w, &s->limits);
+	jsonw_str(w, "limits_from", s->later ? "command_line" : "run");
+	jsonw_i64(w, "judged", s->judged);
+	jsonw_i64(w, "good", s->good);
+	jsonw_object(w, "missed");
+	jsonw_i64(w, "ttft", s->missed_ttft);
+	jsonw_i64(w, "tpot", s->missed_tpot);
+	jsonw_i64(w, "e2e", s->missed_e2e);
+	jsonw_i64(w, "failed", s->failed);
+	jsonw_i64(w, "untold", s->untold);
+	jsonw_end_object(w);
+	jsonw_object(w, "met_by_99_percent");
+	jsonw_f64(w, "ttft_ms", s->met_by_99.ttft_ms);
+	jsonw_f64(w, "tpot_ms", s->met_by_99.tpot_ms);
+	jsonw_f64(w, "e2e_ms", s->met_by_99.e2e_ms);
+	jsonw_end_object(w);
+	put_quantity(w, "share", &s->share);
+	put_quantity(w, "goodput_requests_per_s", &s->requests_per_s);
+	put_quantity(w, "good_output_tokens_per_s", &s->output_tokens_per_s);
+	put_quantity(w, "j_per_good_request", &s->j_per_request);
+	put_quantity(w, "j_per_good_output_token", &s->j_per_output_token);
+	jsonw_end_object(w);
+}
+
 /* null of an engine that speaks lem's own protocol. */
 static void put_client(struct jsonw *w, const struct run_record *r, const struct summary *s)
 {
@@ -286,6 +347,15 @@ static void put_client(struct jsonw *w, const struct run_record *r, const struct
 	jsonw_str(w, "mode", r->server.arrivals ? "server" : "offline");
 	put_latency(w, "schedule_lag_ms", &s->lag);
 	put_quantity(w, "busy", &s->client_busy);
+	jsonw_str(w, "urgency", r->server.urgency[0] ? r->server.urgency : NULL);
+	jsonw_object(w, "roofline");
+	put_quantity(w, "requests_per_cpu_s", &s->roofline_requests);
+	put_quantity(w, "chunks_per_cpu_s", &s->roofline_chunks);
+	jsonw_end_object(w);
+	jsonw_object(w, "headroom");
+	put_quantity(w, "requests", &s->headroom_requests);
+	put_quantity(w, "chunks", &s->headroom_chunks);
+	jsonw_end_object(w);
 	jsonw_i64(w, "chunks", s->chunks);
 	put_count(w, "cached_tokens", s->cached_tokens);
 	jsonw_i64(w, "lengths_differ", s->lengths_differ);
@@ -368,6 +438,7 @@ void result_json(const struct run_record *r, const struct summary *sum, struct s
 	put_verdict(&w, &sum->verdict);
 	put_time(&w, "started", r->wall_start_ns);
 	put_time(&w, "ended", r->wall_start_ns + (r->t_end_ns - r->t_start_ns));
+	put_level(&w, &r->level);
 	put_engine(&w, r);
 	put_model(&w, r);
 	put_gpus(&w, &r->binding);
@@ -375,6 +446,7 @@ void result_json(const struct run_record *r, const struct summary *sum, struct s
 	put_window(&w, r, sum);
 	put_energy(&w, sum);
 	put_speed(&w, sum);
+	put_slo(&w, &sum->slo);
 	put_client(&w, r, sum);
 	put_meters(&w, r, sum);
 	put_phases(&w, r);

@@ -214,8 +214,8 @@ static bool quick_size(struct http1 *p, const char *in, size_t n, size_t *used)
 
 	if (p->line_len || p->cr)
 		return false;
-	for (; i < most && hex_digit(in[i]) >= 0; i++)
-		x = x * 16 + (uint64_t)hex_digit(in[i]);
+	for (int d; i < most && (d = hex_digit(in[i])) >= 0; i++)
+		x = x * 16 + (uint64_t)d;
 	if (!i || i + 1 >= n || in[i] != '\r' || in[i + 1] != '\n')
 		return false;
 	p->left = x;
@@ -273,6 +273,76 @@ size_t http1_next(struct http1 *p, const char *in, size_t n, const char **ret_bo
 		}
 	}
 	return used;
+}
+
+/* "1f4\r\n", that many bytes and "\r\n", whole in the input, after what may be left of the chunk
+ * before: the bytes of it all, or 0. */
+static size_t quick_chunk(const struct http1 *p, const char *in, size_t n, const char **ret_body,
+			  size_t *ret_n)
+{
+	bool ended = p->state == HTTP1_CHUNK_END && n >= 2 && memcmp(in, "\r\n", 2) == 0;
+	size_t from = ended ? 2 : 0, i = from, most = MIN(n, from + 8), x = 0;
+
+	if ((p->state != HTTP1_CHUNK_SIZE && !ended) || p->line_len || p->cr)
+		return 0;
+	for (int d; i < most && (d = hex_digit(in[i])) >= 0; i++)
+		x = x * 16 + (size_t)d;
+	if (!x || n - i < 4 || x > n - i - 4 || memcmp(in + i, "\r\n", 2) != 0 ||
+	    memcmp(in + i + 2 + x, "\r\n", 2) != 0)
+		return 0;
+	*ret_body = in + i + 2;
+	*ret_n = x;
+	return i + x + 4;
+}
+
+size_t http1_take(struct http1 *p, const char *in, size_t n, char *to, size_t *ret_n)
+{
+	size_t used = 0, len = 0;
+
+	while (used < n && !http1_ended(p)) {
+		const char *body;
+		size_t k, step = quick_chunk(p, in + used, n - used, &body, &k);
+
+		if (step) {
+			p->head_len = 0;
+			p->state = HTTP1_CHUNK_SIZE;
+		} else {
+			step = http1_next(p, in + used, n - used, &body, &k);
+		}
+		if (to && k)
+			memcpy(to + len, body, k);
+		len += k;
+		used += step;
+	}
+	*ret_n = len;
+	return used;
+}
+
+size_t http1_head(struct http1 *p, struct http1_memo *m, const char *in, size_t n)
+{
+	const char *end, *body;
+	struct http1 q;
+	size_t k, none;
+
+	if (m->n && n >= m->n && memcmp(in, m->head, m->n) == 0) {
+		memcpy(p, &m->after, offsetof(struct http1, line));
+		return m->n;
+	}
+	end = memmem(in, MIN(n, sizeof(m->head)), "\r\n\r\n", 4);
+	if (!end)
+		return 0;
+	k = (size_t)(end - in) + 4;
+	http1_init(&q);
+	for (size_t used = 0; used < k; used += http1_next(&q, in + used, k - used, &body, &none))
+		if (http1_ended(&q))
+			return 0;
+	if (q.state == HTTP1_BAD)
+		return 0;
+	m->n = k;
+	memcpy(m->head, in, k);
+	memcpy(&m->after, &q, offsetof(struct http1, line));
+	memcpy(p, &q, offsetof(struct http1, line));
+	return k;
 }
 
 bool http1_eof(struct http1 *p)

@@ -53,6 +53,22 @@ void http1_init(struct http1 *p);
  * Call again with the rest while there is one and the state is neither DONE nor BAD. */
 size_t http1_next(struct http1 *p, const char *in, size_t n, const char **ret_body, size_t *ret_n);
 
+/* The same until the response ends or all n bytes are used. The body's bytes are copied to `to`,
+ * their number told in *ret_n; NULL: passed over. Whole chunks go fast. */
+size_t http1_take(struct http1 *p, const char *in, size_t n, char *to, size_t *ret_n);
+
+/* A server's heads are the same byte for byte for a second or longer: one that was read before is
+ * compared instead of read again. {0} remembers nothing. */
+enum { HTTP1_MEMO_MAX = 512 };
+struct http1_memo {
+	size_t n;
+	struct http1 after; /* the parser behind these bytes */
+	char head[HTTP1_MEMO_MAX];
+};
+/* For the first bytes of a response, p as http1_init left it: takes the head if it is whole, and
+ * remembers it; 0: http1_next must take it. What p becomes is the same either way. */
+size_t http1_head(struct http1 *p, struct http1_memo *m, const char *in, size_t n);
+
 /* The connection ended: was that the end of the response? */
 bool http1_eof(struct http1 *p);
 

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <cmocka.h>
@@ -153,6 +154,79 @@ static void test_the_timeline(void **state)
 		assert_true(j->t_first_ns - j->t_sent_ns >= 20 * NS_PER_MS);
 		assert_true(j->t_last_ns - j->t_sent_ns >= 90 * NS_PER_MS);
 	}
+}
+
+/* A server of several threads that works in steps: one port, one record, and no chunk ahead of the
+ * step after it was due. */
+static void test_threads_and_steps(void **state)
+{
+	const int64_t first_ns = 3 * NS_PER_MS, tick_ns = 20 * NS_PER_MS;
+	_cleanup_null_server_ struct null_server *s =
+		serve((struct null_script){.first_ns = first_ns,
+					   .gap_ns = tick_ns,
+					   .tick_ns = tick_ns,
+					   .threads = 3,
+					   .record = 1000});
+	_cleanup_http_load_result_ struct http_load_result r = {0};
+	struct http_load_request q = request(null_server_port(s), JOBS);
+
+	(void)state;
+	q.keep_text = true;
+	q.plan.mode = HTTP_LOAD_ALL;
+	run(&q, &r);
+	check_good(&r, JOBS, TOKENS);
+	assert_int_equal(null_server_requests(s), JOBS);
+	for (size_t i = 0; i < JOBS; i++) {
+		int64_t due = (r.jobs[i].t_sent_ns + first_ns + tick_ns - 1) / tick_ns * tick_ns;
+
+		for (size_t k = 0; k < TOKENS; k++, due += tick_ns) {
+			char hex[9] = {0};
+
+			memcpy(hex, r.jobs[i].text + 8 * k, 8);
+			assert_true(null_server_sent_ns(s, strtoul(hex, NULL, 16)) >= due);
+		}
+	}
+}
+
+/* Is there a connection from 127.0.0.2? */
+static void look_for_second_source(const struct http_load_progress *p, void *arg)
+{
+	_cleanup_fclose_ FILE *f = fopen("/proc/net/tcp", "re");
+	char line[256];
+
+	(void)p;
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		if (strstr(line, ": 0200007F:"))
+			*(bool *)arg = true;
+}
+
+/* More connections than are taken from one loopback address, as far as there are descriptors for
+ * both ends of them. */
+static void test_many_sources(void **state)
+{
+	enum { MANY = 5000, FROM_ONE = 4000 };
+	_cleanup_null_server_ struct null_server *s =
+		serve((struct null_script){.first_ns = 500 * NS_PER_MS});
+	_cleanup_http_load_result_ struct http_load_result r = {0};
+	struct http_load_request q = request(null_server_port(s), JOBS);
+	struct rlimit was, most;
+	bool seen = false;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	most = (struct rlimit){.rlim_cur = was.rlim_max, .rlim_max = was.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &most), 0);
+	q.preconnect = MIN((size_t)MANY, (size_t)most.rlim_cur / 2 - 100);
+	q.limits.max_connections = q.preconnect;
+	q.tick = look_for_second_source;
+	q.tick_ns = 50 * NS_PER_MS;
+	q.arg = &seen;
+	run(&q, &r);
+	check_good(&r, JOBS, TOKENS);
+	assert_int_equal(r.n_connections, q.preconnect);
+	assert_int_equal(seen, q.preconnect > FROM_ONE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
 }
 
 static void test_without_streaming(void **state)
@@ -541,6 +615,8 @@ int main(void)
 		cmocka_unit_test(test_bursts),
 		cmocka_unit_test(test_several_tokens_a_chunk),
 		cmocka_unit_test(test_the_timeline),
+		cmocka_unit_test(test_threads_and_steps),
+		cmocka_unit_test(test_many_sources),
 		cmocka_unit_test(test_without_streaming),
 		cmocka_unit_test(test_open_loop),
 		cmocka_unit_test(test_ramp_and_limits),

@@ -9,6 +9,7 @@ at the end, when asked for), bare (no usage at all, no ignore_eos). Its tokenize
 which only --host, --port and the model's name are used; what it was started with is told at /argv.
 """
 import argparse
+import contextlib
 import http.server
 import json
 import os
@@ -40,6 +41,7 @@ def options(argv):
     p.add_argument("--per-chunk", type=int, default=1, help="tokens in one chunk")
     p.add_argument("--token-ms", type=float, default=1)
     p.add_argument("--first-ms", type=float, default=2)
+    p.add_argument("--slots", type=int, default=0, help="requests answered at a time, the others wait; 0: all")
     p.add_argument("--start-s", type=float, default=0)
     p.add_argument("--chatter", type=int, default=0, help="bytes printed for each request")
     p.add_argument("--key", help="Bearer token that must come")
@@ -51,7 +53,7 @@ def options(argv):
         o.model = words[words.index("serve") + 1]
     for name in ("fault", "dialect"):
         setattr(o, name, os.environ.get("FAKE_" + name.upper(), getattr(o, name)))
-    for name in ("after", "every", "per_chunk", "chatter"):
+    for name in ("after", "every", "per_chunk", "chatter", "slots"):
         setattr(o, name, int(os.environ.get("FAKE_" + name.upper(), getattr(o, name))))
     for name in ("start_s", "token_ms"):
         setattr(o, name, float(os.environ.get("FAKE_" + name.upper(), getattr(o, name))))
@@ -59,6 +61,7 @@ def options(argv):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    slots = contextlib.nullcontext()
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     o = None
@@ -173,7 +176,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send(302, "", Location="http://127.0.0.1:1/")
         if fault == "error-body":
             return self.send(200, {"error": {"message": "as told", "code": 500}})
-        self.answer(q, fault)
+        with self.slots:
+            self.answer(q, fault)
 
     def tokens_of(self, q, fault):
         n = q.get("max_tokens", 16)
@@ -279,6 +283,8 @@ def main():
     if o.fault == "die-at-start":
         print("ValueError: Free memory on device cuda:0 (1.0/80.0 GiB) on startup is less than desired GPU memory utilization (0.9)", file=sys.stderr)
         sys.exit(1)
+    if o.slots:
+        Handler.slots = threading.Semaphore(o.slots)
     signal.signal(signal.SIGTERM, lambda *a: os._exit(0))
     server = Server((o.host, o.port), Handler)
     if o.cert:

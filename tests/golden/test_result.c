@@ -95,6 +95,18 @@ static void text(const char *name, const struct run_record *r, const struct summ
 	compare(name, &out);
 }
 
+static void comparison(const char *name, const struct compare_run *a, const struct compare_run *b,
+		       const struct comparison *c, struct report_style style)
+{
+	_cleanup_str_ struct str out = STR_INIT;
+
+	report_compare_text(a, b, c, &style, &out);
+	assert_in_range(widest(str_c(&out)), 1, MAX(style.width, 60));
+	if (style.ascii)
+		assert_true(is_ascii(str_c(&out)));
+	compare(name, &out);
+}
+
 static void test_rich(void **state)
 {
 	_cleanup_free_ struct summary *s = lem_calloc(1, sizeof(*s));
@@ -141,6 +153,35 @@ static void test_failed(void **state)
 	run_record_release(&r);
 }
 
+/* Two engines that did the same, but for three requests. */
+static void test_compare(void **state)
+{
+	_cleanup_free_ struct summary *s = lem_calloc(2, sizeof(*s));
+	_cleanup_free_ struct comparison *c = lem_calloc(1, sizeof(*c));
+	struct run_record a, b;
+	const struct compare_run ra = {&a, &s[0]}, rb = {&b, &s[1]};
+
+	(void)state;
+	example_record(&a, "20261124T134000-gr-e-3f9a07");
+	example_record(&b, "20261124T135000-gr-e-3f9a08");
+	example_summary(&s[0]);
+	example_summary(&s[1]);
+	b.engine_name = "pytorch";
+	s[1].j_per_output_token = quantity_of(60, 59.4, 60.6, "gpu");
+	s[1].output_tokens_per_s = quantity_of(10, 9.5, 10.5, "jackknife over 10 slices");
+	compare_runs(&ra, &rb, c);
+	comparison("compare-same-100.txt", &ra, &rb, c, (struct report_style){.width = 100});
+	b.requests[7].output_tokens -= 2;
+	lem_strlcpy(b.requests[9].finish, "error", sizeof(b.requests[9].finish));
+	lem_strlcpy(b.requests[9].failure, "timeout", sizeof(b.requests[9].failure));
+	lem_strlcpy(b.shape.quant, "F16", sizeof(b.shape.quant));
+	compare_runs(&ra, &rb, c);
+	comparison("compare-other-60-ascii.txt", &ra, &rb, c,
+		   (struct report_style){.ascii = true, .width = 60});
+	run_record_release(&a);
+	run_record_release(&b);
+}
+
 static void test_list(void **state)
 {
 	_cleanup_str_ struct str out = STR_INIT;
@@ -162,6 +203,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rich),
 		cmocka_unit_test(test_failed),
+		cmocka_unit_test(test_compare),
 		cmocka_unit_test(test_list),
 	};
 

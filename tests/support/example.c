@@ -257,6 +257,23 @@ static void fill_energy(struct summary *s)
 	s->j_per_request = within(300, 0.6, "gpu");
 }
 
+static void fill_goals(struct slo_summary *s)
+{
+	s->limits = (struct slo_limits){1500, 130, (double)NAN};
+	s->judged = 20;
+	s->good = 3;
+	s->missed_ttft = 17;
+	s->missed_tpot = 1;
+	s->failed = 1;
+	s->good_output_tokens = 12;
+	s->met_by_99 = (struct slo_limits){9625, 126, (double)NAN};
+	s->share = quantity_of(0.15, 0.052, 0.36, "good / judged; Wilson");
+	s->requests_per_s = within(0.3, 0.1, "jackknife over 10 slices");
+	s->output_tokens_per_s = within(1.2, 0.4, "jackknife over 10 slices");
+	s->j_per_request = within(2000, 4, "gpu");
+	s->j_per_output_token = within(500, 1, "gpu");
+}
+
 void example_summary(struct summary *s)
 {
 	*s = (struct summary){.window_ns = 10 * S,
@@ -284,5 +301,6 @@ void example_summary(struct summary *s)
 	s->flops_decode = quantity_of(4e9, 4e9, 4e9, "from the model's shape");
 	s->flops_total = quantity_of(3.6e10, 3.6e10, 3.6e10, "from the model's shape");
 	s->mfu = quantity_unknown("the peak of this device is not known");
+	fill_goals(&s->slo);
 	s->self_cpu_share = within(0.0008, 0.0001, "CPU time");
 }

@@ -187,6 +187,7 @@ static void any_steps(struct rand *rnd, struct run_record *r)
 		s->n_seqs = (int32_t)any_i64(rnd);
 		s->n_tokens = (int32_t)any_i64(rnd);
 		s->n_prefill = (int32_t)any_i64(rnd);
+		s->replica = (int32_t)any_i64(rnd);
 	}
 }
 

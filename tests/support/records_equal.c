@@ -35,7 +35,8 @@ static bool same_steps(const struct run_record *a, const struct run_record *b)
 
 		if (x->prefill != y->prefill || x->t_start_ns != y->t_start_ns ||
 		    x->t_end_ns != y->t_end_ns || x->n_seqs != y->n_seqs ||
-		    x->n_tokens != y->n_tokens || x->n_prefill != y->n_prefill)
+		    x->n_tokens != y->n_tokens || x->n_prefill != y->n_prefill ||
+		    x->replica != y->replica)
 			return false;
 	}
 	return true;

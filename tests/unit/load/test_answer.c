@@ -212,13 +212,52 @@ static void test_incomplete(void **state)
 	done(&g);
 }
 
+/* Events that differ in their text only are compared with the one before, not read; what comes of
+ * them must be the same, and whatever is wrong with one must be found. */
+static void test_repeated(void **state)
+{
+	(void)state;
+	expect(stream,
+	       TEXT("a") TEXT("") TEXT("longer") TEXT("q\\\"\\u00e9") TEXT("z") END USAGE(1, 5)
+		       DONE,
+	       HTTP_LOAD_OK, 0, "alongerq\"\xc3\xa9z");
+	expect(stream,
+	       TEXT("a") TEXT("b") ": ping\n\n" TEXT("c") "\n\n" TEXT("d") END USAGE(1, 4) DONE,
+	       HTTP_LOAD_OK, 0, "abcd");
+	expect(stream,
+	       TEXT("a") "data: "
+			 "{\"choices\":[{\"text\":\"b\",\"finish_reason\":null}]}\r\n\r\n" TEXT("c")
+				 END USAGE(1, 3) DONE,
+	       HTTP_LOAD_OK, 0, "abc");
+	/* more data on the next line belongs to the event */
+	expect(stream,
+	       TEXT("a") "data: {\"choices\":[{\"text\":\"b\",\"finish_reason\":null}]}\ndata: "
+			 "\n\n" END USAGE(1, 2) DONE,
+	       HTTP_LOAD_OK, 0, "ab");
+	expect(stream,
+	       TEXT("a") "data: {\"choices\":[{\"text\":\"b\",\"finish_reason\":null}]}\ndata: "
+			 "x\n\n" DONE,
+	       HTTP_LOAD_BAD_BODY, 0, "a");
+	expect(stream, TEXT("a") END USAGE(1, 1) DONE TEXT("b"), HTTP_LOAD_OK, HTTP_LOAD_AFTER_END,
+	       "a");
+	expect(stream, TEXT("a") END TEXT("b") USAGE(1, 2) DONE, HTTP_LOAD_OK, HTTP_LOAD_AFTER_END,
+	       "ab");
+	expect(stream, TEXT("a") TEXT("\xe2\x82") DONE, HTTP_LOAD_BAD_BODY, 0, "a");
+	expect(stream, TEXT("a") TEXT("tab\t") DONE, HTTP_LOAD_BAD_BODY, 0, "a");
+	expect(stream, TEXT("a") TEXT("\\x") DONE, HTTP_LOAD_BAD_BODY, 0, "a");
+	expect(stream, TEXT("a") TEXT("b\",\"c\":\"") END USAGE(1, 2) DONE, HTTP_LOAD_OK, 0, "ab");
+	expect(stream, TEXT("a") "data: {\"choices\":[{\"text\":\"b\",\"finish_reason\":null}]}",
+	       HTTP_LOAD_BAD_BODY, 0, "a");
+	expect(stream, TEXT("a") "data: {\"choices\":[{\"text\":\"b", HTTP_LOAD_BAD_BODY, 0, "a");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_stream),      cmocka_unit_test(test_chat),
-		cmocka_unit_test(test_whole),       cmocka_unit_test(test_doubts),
-		cmocka_unit_test(test_bad_streams), cmocka_unit_test(test_status),
-		cmocka_unit_test(test_incomplete),
+		cmocka_unit_test(test_stream), cmocka_unit_test(test_repeated),
+		cmocka_unit_test(test_chat),   cmocka_unit_test(test_whole),
+		cmocka_unit_test(test_doubts), cmocka_unit_test(test_bad_streams),
+		cmocka_unit_test(test_status), cmocka_unit_test(test_incomplete),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

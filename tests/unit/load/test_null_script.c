@@ -166,6 +166,35 @@ static void test_what_follows_a_fault(void **state)
 	}
 }
 
+static void whole(const char *in, bool want, size_t body)
+{
+	size_t head = 77, n = 77;
+
+	assert_int_equal(null_request_whole(in, strlen(in), &head, &n), want);
+	if (!want) {
+		assert_int_equal(head, 77);
+		return;
+	}
+	assert_int_equal(n, body);
+	assert_memory_equal(in + head - 4, "\r\n\r\n", 4);
+}
+
+static void test_whole_requests(void **state)
+{
+	(void)state;
+	whole("", false, 0);
+	whole("GET / HTTP/1.1\r\nHost: a\r\n", false, 0);
+	whole("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true, 0);
+	whole("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", false, 0);
+	whole("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", true, 3);
+	whole("POST / HTTP/1.1\r\ncontent-length:3\r\nA: b\r\n\r\nabcd", true, 3);
+	whole("POST / HTTP/1.1\r\nX-Content-Length: 9\r\nCONTENT-LENGTH:  2\r\n\r\nab", true, 2);
+	whole("POST /content-length:9 HTTP/1.1\r\n\r\n", true, 0);
+	whole("POST / HTTP/1.1\r\nContent-Length: none\r\n\r\n", true, 0);
+	whole("POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", false, 0);
+	whole("\r\n\r\n", true, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -173,6 +202,7 @@ int main(void)
 		cmocka_unit_test(test_plans),
 		cmocka_unit_test(test_answers_read_back),
 		cmocka_unit_test(test_whole_answers),
+		cmocka_unit_test(test_whole_requests),
 		cmocka_unit_test(test_what_follows_a_fault),
 	};
 

@@ -90,7 +90,7 @@ static void test_warm(void **state)
 
 	(void)state;
 	reserve(&l, 3 << 20);
-	recv_log_warm(&l, 100 << 20); /* more than there is */
+	recv_log_warm(&l, 100 << 20, 100 << 20); /* more than there is */
 	assert_int_equal(l.len, 0);
 	assert_int_equal(l.bytes[(3 << 20) - 1], 0);
 	recv_log_release(&l);
