@@ -74,8 +74,15 @@ static int add_set(struct invocation *in, const char *arg)
  * like every file named there it is looked for from the current folder. */
 static int add_prompts(struct invocation *in, const char *path)
 {
-	static const char *const cleared[] = {"dataset", "prompts.count", "prompts.input_tokens",
-					      "prompts.dataset", "prompts.subset"};
+	static const char *const cleared[] = {"dataset",
+					      "prompts.count",
+					      "prompts.input_tokens",
+					      "prompts.dataset",
+					      "prompts.subset",
+					      "prompts.shared_prefix_tokens",
+					      "prompts.prefix_groups",
+					      "prompts.start_sec",
+					      "prompts.duration_sec"};
 	_cleanup_free_ char *cwd = getcwd(NULL, 0);
 	_cleanup_free_ char *absolute = fs_join(cwd, path);
 	char *value;

@@ -60,8 +60,8 @@ static const char *quantised(const json_t *section)
 	return q && *q && !str_eq(q, "none") ? q : NULL;
 }
 
-/* A worker reports what is in force, a server that lem started was told; of another nothing is
- * known. */
+/* A worker reports what is in force, a server that lem started was told, or has it from its file;
+ * of another server nothing is known. */
 static void find_dtype(const struct run_record *r, char *buf, size_t size)
 {
 	_cleanup_json_ json_t *config = parse(r->config_json);
@@ -70,10 +70,11 @@ static void find_dtype(const struct run_record *r, char *buf, size_t size)
 	buf[0] = '\0';
 	if (str_eq(engine, "openai"))
 		return;
-	type = r->server.used ? json_string_value(json_object_get(config, "fp_precision"))
-			      : r->shape.quant;
+	type = r->server.used ? json_string_value(json_object_get(config, "fp_precision")) : NULL;
+	if (!type)
+		type = r->shape.quant;
 	q = quantised(json_object_get(config, engine));
-	if (type && *type)
+	if (*type)
 		(void)snprintf(buf, size, "%s%s%s", short_type(type), q ? ", " : "", q ? q : "");
 }
 

@@ -24,8 +24,9 @@ static struct quantity ratio(const struct quantity *a, const struct quantity *b)
 		return quantity_unknown("nothing to divide by");
 	if (isnan(a->low) || isnan(b->low))
 		return no_interval(b->value / a->value, "B / A; a figure has no interval");
-	if (stats_ratio_interval(b->value, (struct interval){b->low, b->high}, a->value,
-				 (struct interval){a->low, a->high}, &i))
+	/* none of these figures can be negative, whatever a wide interval says */
+	if (stats_ratio_interval(b->value, (struct interval){fmax(b->low, 0), b->high}, a->value,
+				 (struct interval){fmax(a->low, 0), a->high}, &i))
 		return quantity_of(b->value / a->value, i.low, i.high,
 				   "B / A; MOVER-R from both intervals");
 	return no_interval(b->value / a->value, "B / A; an interval is too wide to divide by");

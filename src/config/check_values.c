@@ -147,11 +147,18 @@ static void check_traffic(struct config *c)
 	if (!t->present)
 		return;
 	check_rate(c);
-	if (t->arrival == TRAFFIC_TRACE && !t->trace && !config_invalid(c, "traffic.trace"))
+	if (t->arrival == TRAFFIC_TRACE && !t->trace && !config_invalid(c, "traffic.trace") &&
+	    !(c->exp.prompts.present && c->exp.prompts.type == PROMPTS_TRACE))
 		finding_hint(c,
 			     say(c, SEVERITY_ERROR, "C05", "traffic.trace",
 				 "is missing, but arrival is trace"),
-			     "name the file with the arrival times");
+			     "name the file with the arrival times, or take requests and times "
+			     "from a trace with prompts.type: trace");
+	if (t->arrival != TRAFFIC_TRACE && config_written(c, "traffic.trace_scale"))
+		finding_hint(c,
+			     say(c, SEVERITY_ERROR, "C13", "traffic.trace_scale",
+				 "is only used with arrival: trace"),
+			     "remove it, or write arrival: trace");
 	if (t->arrival != TRAFFIC_TRACE && t->trace)
 		finding_hint(c,
 			     say(c, SEVERITY_ERROR, "C13", "traffic.trace",

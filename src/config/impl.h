@@ -107,6 +107,8 @@ bool config_invalid(const struct config *c, const char *path);
 bool bind_value(struct config *c, const struct section *s, const struct option *o,
 		const struct node *n, void *field);
 bool bind_gpus(struct config *c, const struct node *n, struct str_list *ret);
+bool bind_lengths(struct config *c, const struct section *s, const struct option *o,
+		  const struct node *n, struct length_config *ret);
 
 /* check.c and friends */
 void config_check(struct config *c, const struct config_request *req);

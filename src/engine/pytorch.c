@@ -183,7 +183,7 @@ static int find_companions(struct launch_draft *d, struct companions *ret)
 
 	if (e->adapter && !(ret->adapter = engine_second_model(d, e->adapter, "adapter")))
 		return -(int)d->err->code;
-	if (e->pytorch.assisted_generation.present &&
+	if (e->pytorch.assisted_generation.present && e->pytorch.assisted_generation.model &&
 	    !(ret->assistant =
 		      engine_second_model(d, e->pytorch.assisted_generation.model, "assistant")))
 		return -(int)d->err->code;

@@ -9,21 +9,16 @@ size_t http_body_input_tokens(const struct experiment *e, const struct prompt *p
 	return p->tokens ? MIN(p->n_tokens, (size_t)e->max_input_tokens) : 0;
 }
 
-static bool is_forced(const struct experiment *e)
-{
-	return e->min_output_tokens == e->max_output_tokens;
-}
-
 /* Beyond what every dialect has. Of a server of unknown kind the first answer shows whether it
  * honours the length. */
 static void add_length(json_t *body, const struct http_body_request *q, int64_t most)
 {
-	const struct experiment *e = q->exp;
+	int64_t forced = prompt_forced(q->prompt, q->exp),
+		least = forced ? forced : q->exp->min_output_tokens;
 
-	if (e->min_output_tokens && e->backend != BACKEND_LLAMACPP) /* which has no such thing */
-		json_object_set_new(body, "min_tokens",
-				    json_integer(MIN(e->min_output_tokens, most)));
-	if (is_forced(e))
+	if (least && q->exp->backend != BACKEND_LLAMACPP) /* which has no such thing */
+		json_object_set_new(body, "min_tokens", json_integer(MIN(least, most)));
+	if (forced)
 		json_object_set_new(body, "ignore_eos", json_true());
 }
 
@@ -137,7 +132,10 @@ static int add_fields(const struct http_body_request *q, int64_t most, const str
 int http_body(const struct http_body_request *q, struct str *out, struct lem_error *err)
 {
 	const struct experiment *e = q->exp;
-	int64_t most = q->max_output_tokens ? q->max_output_tokens : e->max_output_tokens;
+	int64_t forced = prompt_forced(q->prompt, e), most = q->max_output_tokens
+								     ? q->max_output_tokens
+							     : forced ? forced
+								      : e->max_output_tokens;
 	_cleanup_str_ struct str base = STR_INIT;
 	const struct openai_ask a = {
 		.dialect = openai_dialect_of(backend_name(e->backend)),
@@ -147,7 +145,7 @@ int http_body(const struct http_body_request *q, struct str *out, struct lem_err
 		.tokens = q->prompt->tokens,
 		.n_tokens = http_body_input_tokens(e, q->prompt),
 		.max_tokens = (int32_t)MIN(most, (int64_t)INT32_MAX),
-		.exact = is_forced(e),
+		.exact = forced > 0,
 		.stream = true,
 		.usage_in_chunks = true,
 		.cache_prompt = e->backend == BACKEND_LLAMACPP && e->llamacpp.cache_prompt,

@@ -80,8 +80,8 @@ struct server_record {
 	const char *url; /* base URL, without a key */
 	/* Its own metrics as text, read just outside the window; NULL: it has none. */
 	const char *metrics_before, *metrics_after;
-	bool arrivals;         /* server mode: requests were sent on a schedule */
-	bool prefix_cache;     /* its reuse of prompts was asked for */
+	bool arrivals;     /* server mode: requests were sent on a schedule */
+	bool prefix_cache; /* its reuse of prompts was asked for */
 	/* CPU time of lem's client from the first request to the last answer, without looking out
 	 * for a request that is about to be due; -1: not known. */
 	int64_t client_cpu_ns;

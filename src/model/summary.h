@@ -34,6 +34,17 @@ enum { SUMMARY_MAX_GPUS = 64 };
 
 enum { SUMMARY_MAX_FAILURES = 24 };
 
+/* Lengths in tokens; quantiles by linear interpolation. bins[k] counts those from 2^k to
+ * 2^(k+1) − 1, the last one all above. n == 0: none is known. */
+enum { LENGTH_BINS = 26 };
+
+struct length_stats {
+	size_t n;
+	int64_t total, min, max;
+	double mean, p50, p90, p99;
+	int64_t bins[LENGTH_BINS];
+};
+
 struct failure_count {
 	char name[24];
 	int64_t n;
@@ -60,6 +71,9 @@ struct summary {
 	int64_t chunks, cached_tokens; /* cached_tokens -1: the server does not tell */
 	int64_t lengths_differ;        /* requests with other than the tokens forced */
 	int64_t lengths_untold;        /* answered, but without token counts */
+	int64_t inputs_differ; /* requests whose ids the engine counts otherwise than they were sent
+				*/
+	struct length_stats input_lengths, output_lengths; /* of the answered requests */
 	struct failure_count failures[SUMMARY_MAX_FAILURES];
 	size_t n_failures;
 	struct quantity gpu_j, gpu_above_idle_j, cpu_j, dram_j, cpu_estimated_j;

@@ -160,6 +160,37 @@ static void put_subject(struct pen *p, const struct run_record *r)
 	put_gpus(p, r);
 }
 
+/* "32", or "16 to 512, median 126". */
+static const char *lengths_text(const struct length_stats *s, char *buf, size_t size)
+{
+	if (!s->n)
+		(void)snprintf(buf, size, "not told");
+	else if (s->min == s->max)
+		(void)snprintf(buf, size, "%" PRId64, s->min);
+	else
+		(void)snprintf(buf, size, "%" PRId64 " to %" PRId64 ", median %.0f", s->min, s->max,
+			       s->p50);
+	return buf;
+}
+
+static void put_source(struct pen *p, const struct run_record *r, const struct summary *s)
+{
+	const struct work_record *w = &r->work;
+	char in[64], out[64], skipped[64] = "";
+
+	if (!w->source)
+		return;
+	if (w->n_skipped)
+		(void)snprintf(skipped, sizeof(skipped),
+			       "; %" PRId64 " of %" PRId64 " records skipped", w->n_skipped,
+			       w->n_records);
+	pen_line(p, "work", "%s%s", w->source, skipped);
+	if (s->input_lengths.n)
+		pen_line(p, "lengths", "in %s%sout %s",
+			 lengths_text(&s->input_lengths, in, sizeof(in)), pen_dot(p),
+			 lengths_text(&s->output_lengths, out, sizeof(out)));
+}
+
 static void put_work(struct pen *p, const struct run_record *r, const struct summary *s)
 {
 	char seconds[24];
@@ -171,6 +202,7 @@ static void put_work(struct pen *p, const struct run_record *r, const struct sum
 			 report_load(&r->level, load, sizeof(load)), r->level.index + 1, r->level.n,
 			 r->level.launch_id ? r->level.launch_id : "?");
 	}
+	put_source(p, r, s);
 	pen_line(p, "requests", "%" PRId64 " of %" PRId64 " answered in %s", s->requests_done,
 		 s->requests_asked, num_format_duration(s->window_ns, seconds, sizeof(seconds)));
 	pen_line(p, "tokens", "%" PRId64 " in, %" PRId64 " out", s->input_tokens, s->output_tokens);

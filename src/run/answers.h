@@ -12,7 +12,7 @@ struct answers {
 	const struct http_load_result *result;
 	const struct prompt_set *prompts; /* job i asked for prompt i modulo their number */
 	int64_t pass;
-	int64_t forced;         /* output tokens of each; 0: not forced */
+	int64_t forced;         /* output tokens of prompts that say no length; 0: not forced */
 	int64_t uncounted_ns;   /* requests scheduled earlier than this after the start only fill */
 	int64_t counted_end_ns; /* and those from here on; 0: no such end */
 	bool closed;            /* a closed loop: what it did not send nobody asked for */

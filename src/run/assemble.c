@@ -46,15 +46,20 @@ static void add_requests(struct assembly *a, int64_t forced)
 
 	a->base = r->n_requests;
 	r->requests = lem_reallocarray(r->requests, r->n_requests + p->n, sizeof(*r->requests));
-	for (size_t i = 0; i < p->n; i++)
+	for (size_t i = 0; i < p->n; i++) {
+		size_t k = (p->from + i) % p->n_prompts;
+		const struct prompt *q = p->prompts ? &p->prompts->at[k] : NULL;
+
 		r->requests[r->n_requests++] = (struct request_record){
 			.id = p->first_id + (int64_t)i,
 			.pass = p->pass,
-			.prompt_index = (int64_t)((p->from + i) % p->n_prompts),
+			.prompt_index = (int64_t)k,
 			.t_scheduled_ns = p->t_asked_ns,
-			.output_tokens_asked = forced,
+			.input_tokens_asked = q && q->tokens ? (int64_t)q->n_tokens : 0,
+			.output_tokens_asked = q && q->output_tokens ? q->output_tokens : forced,
 			.cached_tokens = -1,
 		};
+	}
 }
 
 /* Calls f for every `tokens` line that parses; the others are faults. */
@@ -195,7 +200,25 @@ static int by_end(const void *x, const void *y)
 	return (a->t_end_ns > b->t_end_ns) - (a->t_end_ns < b->t_end_ns);
 }
 
-static void take_result(struct assembly *a, const struct worker_result *w, int64_t forced)
+/* Other numbers than were asked for: the engine did other work. */
+static void check_lengths(struct assembly *a, const struct request_record *q,
+			  const struct worker_result *w)
+{
+	if (str_eq(w->finish, "error"))
+		return;
+	if (q->output_tokens_asked && w->output_tokens != q->output_tokens_asked)
+		fault(a,
+		      "request %" PRId64 ": %" PRId64 " output tokens were forced, %" PRId64
+		      " came",
+		      w->id, q->output_tokens_asked, w->output_tokens);
+	if (q->input_tokens_asked && w->input_tokens != q->input_tokens_asked)
+		fault(a,
+		      "request %" PRId64 ": %" PRId64 " token ids were sent, the worker counts "
+		      "%" PRId64,
+		      w->id, q->input_tokens_asked, w->input_tokens);
+}
+
+static void take_result(struct assembly *a, const struct worker_result *w)
 {
 	struct request_record *q = request_of(a, w->id);
 
@@ -209,24 +232,20 @@ static void take_result(struct assembly *a, const struct worker_result *w, int64
 		      "request %" PRId64 ": the worker claims %" PRId64
 		      " output tokens, its stamps show %" PRId64,
 		      w->id, w->output_tokens, q->output_tokens);
-	if (forced && w->output_tokens != forced && !str_eq(w->finish, "error"))
-		fault(a,
-		      "request %" PRId64 ": %" PRId64 " output tokens were forced, %" PRId64
-		      " came",
-		      w->id, forced, w->output_tokens);
+	check_lengths(a, q, w);
 	q->input_tokens = w->input_tokens;
 	q->truncated = w->truncated;
 	lem_strlcpy(q->finish, w->finish[0] ? w->finish : "unknown", sizeof(q->finish));
 	q->text = arena_strdup(&a->rec->arena, w->text);
 }
 
-static void take_done(struct assembly *a, int64_t forced)
+static void take_done(struct assembly *a)
 {
 	const struct worker_done *d = a->pass->done;
 	int64_t input = 0;
 
 	for (size_t i = 0; i < d->n_results; i++)
-		take_result(a, &d->results[i], forced);
+		take_result(a, &d->results[i]);
 	for (size_t i = 0; i < a->pass->n; i++) {
 		const struct request_record *q = &a->rec->requests[a->base + i];
 
@@ -261,6 +280,6 @@ void assemble_pass(struct run_record *r, const struct pass *p, int64_t forced_ou
 	if (r->n_steps > first_step)
 		qsort(r->steps + first_step, r->n_steps - first_step, sizeof(*r->steps), by_end);
 	if (p->done)
-		take_done(&a, forced_output_tokens);
+		take_done(&a);
 	*ret_faults += a.faults;
 }

@@ -208,7 +208,8 @@ static int next(struct life *l, struct lem_error *err)
 }
 
 /* From the end of one window to the start of the next. The level is handed out as soon as its
- * readings are there, so that nothing that happens in the pause or later can cost it. */
+ * readings are there, so that nothing that happens meanwhile or later can cost it: the engine may
+ * end and a signal may come, both are noticed afterwards. */
 static int hand_over(struct life *l, struct lem_error *err)
 {
 	int64_t edge_ns = l->rec->binding.n ? EDGE_GPU_NS : EDGE_CPU_NS, t0_ns = clock_now_ns(),
@@ -217,10 +218,9 @@ static int hand_over(struct life *l, struct lem_error *err)
 
 	life_phase(l, PHASE_DRAIN, settled_ns - t0_ns);
 	if (l->energy_readable || l->watch)
-		rc = pause_until(l, t0_ns + edge_ns, "the readings after a window", err);
-	else
-		rc = life_server_stopped(l, "the pause after a window", err);
-	if (rc < 0 || (rc = complete(l, err)) < 0)
+		clock_sleep_until_ns(t0_ns + edge_ns);
+	rc = complete(l, err);
+	if (rc < 0)
 		return rc;
 	l->req->level_done(l->req->level_arg, l->rec);
 	paused = pause_until(l, settled_ns, "the pause between two loads", err);
@@ -246,6 +246,7 @@ int levels_measure(struct life *l, struct lem_error *err)
 
 	if (!l->n_levels)
 		return life_measure(l, err);
+	assert(l->req->level_done && l->req->level_id);
 	choose(l, 0);
 	life_end_phase(l);
 	l->launch_phases = r->n_phases;

@@ -12,7 +12,12 @@ static int run_slice(struct life *l, const struct run_slice *slice, struct arena
 {
 	_cleanup_str_ struct str request = STR_INIT;
 
+	int rc;
+
 	worker_run_request(l->e, &l->prompts, slice, &request);
+	rc = worker_run_fits(&l->prompts, request.len, err);
+	if (rc < 0)
+		return rc;
 	return session_run(&l->session, str_c(&request),
 			   worker_run_max_steps(l->e, &l->prompts, slice->n), slice->n, a,
 			   ret_t_asked_ns, ret, err);
@@ -93,6 +98,7 @@ static int measure_pass(struct life *l, int64_t number, struct lem_error *err)
 		.first_id = (int64_t)l->rec->n_requests,
 		.n = l->prompts.n,
 		.n_prompts = l->prompts.n,
+		.prompts = &l->prompts,
 		.pass = number,
 	};
 	struct run_slice slice = {

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "base/rand.h"
+#include "load/worker_request.h"
 #include "run/life.h"
 #include "sys/fs.h"
 
@@ -25,6 +26,30 @@ static int check_memory(const struct life *l, struct lem_error *err)
 	return lem_error_fix(err, "choose a smaller model or quantisation, or free memory");
 }
 
+/* What the result says of where the requests come from. */
+static void describe_work(struct life *l)
+{
+	struct run_record *r = l->rec;
+	const struct prompt_set *p = &l->prompts;
+
+	r->work = (struct work_record){
+		.source = arena_strdup(&r->arena, p->source),
+		.file_sha256 = p->file_sha256[0] ? arena_strdup(&r->arena, p->file_sha256) : NULL,
+		.n_records = (int64_t)p->n_records,
+		.n_skipped = (int64_t)p->n_skipped,
+	};
+	if (p->n_cut_input)
+		run_record_note(r,
+				"%zu of %zu prompts are longer than max_input_tokens = %" PRId64
+				" and were cut",
+				p->n_cut_input, p->n, l->e->max_input_tokens);
+	if (p->n_cut_output)
+		run_record_note(r,
+				"%zu of %zu answers should be longer than max_output_tokens = "
+				"%" PRId64 " and are ended there",
+				p->n_cut_output, p->n, l->e->max_output_tokens);
+}
+
 static int check_prompts(struct life *l, struct lem_error *err)
 {
 	const struct model_shape *s = &l->rec->shape;
@@ -33,11 +58,22 @@ static int check_prompts(struct life *l, struct lem_error *err)
 	/* A plan fetches no file; of what only the hub holds a tokenizer is assumed. */
 	bool known = !l->planning || s->n_layer;
 
-	if (known && !l->prompts.synthetic && !s->has_tokenizer) {
+	describe_work(l);
+	if (known && prompts_have_text(&l->prompts) && !s->has_tokenizer) {
 		lem_fail(err, LEM_E_REFUSED, "the prompts are text, but '%s' has no tokenizer",
 			 l->e->model_name);
 		return lem_error_fix(
 			err, "use prompts: {type: synthetic, count: 32, input_tokens: 128}");
+	}
+	if (!l->engine->http &&
+	    worker_run_fits(&l->prompts, worker_run_least_bytes(&l->prompts), err) < 0)
+		return -LEM_E_REFUSED;
+	if (s->n_vocab && l->prompts.max_id >= s->n_vocab) {
+		lem_fail(err, LEM_E_REFUSED,
+			 "the prompts hold the token id %" PRId32
+			 ", but the vocabulary of '%s' ends at %" PRId64,
+			 l->prompts.max_id, l->e->model_name, s->n_vocab - 1);
+		return lem_error_fix(err, "use ids made by this model's own tokenizer");
 	}
 	if (s->n_ctx_train && longest > s->n_ctx_train)
 		run_record_note(l->rec,

@@ -317,6 +317,23 @@ static void describe(struct life *l)
 	levels_describe(l);
 }
 
+void life_conclude(struct life *l, int rc, struct lem_error *err)
+{
+	struct run_record *r = l->rec;
+	char *log = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
+
+	life_scrub(l, rc < 0 ? err : NULL, log);
+	r->log_tail = log;
+	r->status = rc >= 0                          ? RUN_COMPLETED
+		    : err->code == LEM_E_INTERRUPTED ? RUN_INTERRUPTED
+						     : RUN_FAILED;
+	if (rc < 0)
+		r->error_json = error_as_json(err, &r->arena);
+	if (l->faults)
+		run_record_note(r, "worker_faults: %zu", l->faults);
+	r->t_end_ns = clock_now_ns();
+}
+
 /* One process of an engine may be killed while the others go on, or hang. */
 static void tell_kills(const struct life *l, int rc, struct lem_error *err)
 {
@@ -336,23 +353,6 @@ static void tell_kills(const struct life *l, int rc, struct lem_error *err)
 				    "meanwhile %" PRId64 " processes were killed by the kernel "
 				    "because memory ran out (%.120s)%s%.200s",
 				    kills, w->name, old.why[0] ? "; " : "", old.why);
-}
-
-void life_conclude(struct life *l, int rc, struct lem_error *err)
-{
-	struct run_record *r = l->rec;
-	char *log = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
-
-	life_scrub(l, rc < 0 ? err : NULL, log);
-	r->log_tail = log;
-	r->status = rc >= 0                          ? RUN_COMPLETED
-		    : err->code == LEM_E_INTERRUPTED ? RUN_INTERRUPTED
-						     : RUN_FAILED;
-	if (rc < 0)
-		r->error_json = error_as_json(err, &r->arena);
-	if (l->faults)
-		run_record_note(r, "worker_faults: %zu", l->faults);
-	r->t_end_ns = clock_now_ns();
 }
 
 /* Gives the run's last word: the outcome may be worse than rc. */

@@ -128,9 +128,9 @@ int life_server_check(struct life *l, struct lem_error *err)
 	rc = server_parse_url(c->url, str_eq(c->endpoint, "chat"), &l->server, err);
 	if (rc >= 0)
 		rc = read_key(l, err);
-	if (rc >= 0 && l->server.chat && l->prompts.synthetic) {
+	if (rc >= 0 && l->server.chat && prompts_have_ids(&l->prompts)) {
 		(void)lem_fail(err, LEM_E_REFUSED,
-			       "synthetic prompts are token ids, and the chat endpoint takes text "
+			       "the prompts are token ids, and the chat endpoint takes text "
 			       "only");
 		rc = lem_error_fix(err, "write openai.endpoint: completions, or prompts of text");
 	}
@@ -316,12 +316,15 @@ static int take_streams(struct life *l, struct lem_error *err)
 
 static int set_address(struct life *l, struct lem_error *err)
 {
+	static const char *const close_after[] = {"Connection: close", NULL};
 	char url[64];
 
 	if (l->runner == &runner_external)
 		return 0;
 	if (l->session.running.port <= 0)
 		return lem_fail(err, LEM_E_INTERNAL, "the engine's port is not known");
+	if (l->engine->http->closes)
+		l->server.headers = close_after;
 	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%d/v1", l->session.running.port);
 	return server_parse_url(url, false, &l->server, err);
 }

@@ -6,6 +6,7 @@
 #include "flops/flops.h"
 #include "run/goodput.h"
 #include "run/streams.h"
+#include "run/work.h"
 #include "stats/stats.h"
 
 enum { GROUPS = 10 }; /* slices of the window whose spread gives the intervals of rates */
@@ -437,6 +438,7 @@ void summarize(const struct run_record *r, struct summary *ret)
 {
 	*ret = (struct summary){0};
 	count(r, ret);
+	work_count(r, ret);
 	throughput(r, ret);
 	phase_rates(r, ret);
 	latencies(r, ret);

@@ -114,7 +114,7 @@ static double rate_of(const struct arrival_spec *s, const struct traffic_config 
 	if (s->kind != ARRIVAL_TRACE)
 		return c->rate.v;
 	span = s->trace_ns[s->n_trace - 1] - s->trace_ns[0];
-	return span > 0 ? (double)s->n_trace / (span / 1e9) : 1;
+	return span > 0 ? (double)s->n_trace / (span * s->trace_scale / 1e9) : 1;
 }
 
 /* The mean number of arrivals; a rate that changes does so evenly, and not at all afterwards. */
@@ -147,18 +147,22 @@ static int open_loop(const struct experiment *e, struct traffic_plan *t, struct 
 		.kind = kind_of(c->arrival),
 		.rate_hz = c->rate.set ? c->rate.v : 1,
 		.burstiness = c->burstiness,
-		.trace_scale = 1,
+		.trace_scale = c->trace_scale > 0 ? c->trace_scale : 1,
 		.seed = (uint64_t)(c->seed.set          ? c->seed.v
 				   : e->random_seed.set ? e->random_seed.v
 							: 0),
 	};
 	int rc = 0;
 
-	if (s.kind == ARRIVAL_TRACE)
+	if (s.kind == ARRIVAL_TRACE && c->trace)
 		rc = read_trace(c->trace, &trace, &s.n_trace, err);
+	else if (s.kind == ARRIVAL_TRACE)
+		s.n_trace = t->recorded_ns ? t->n_prompts : 0;
 	if (rc < 0)
 		return rc;
-	s.trace_ns = trace;
+	if (s.kind == ARRIVAL_TRACE && !s.n_trace)
+		return lem_fail(err, LEM_E_REFUSED, "the prompts come without arrival times");
+	s.trace_ns = trace ? trace : t->recorded_ns;
 	set_ramp(c, &s);
 	t->plan.mode = HTTP_LOAD_OPEN;
 	if (s.kind == ARRIVAL_TRACE && !t->duration_ns) {

@@ -65,6 +65,12 @@ static void judge_answers(const struct run_record *r, struct summary *s)
 									     : VERDICT_SUSPECT,
 			    "%" PRId64 " requests gave another number of tokens than was forced",
 			    s->lengths_differ);
+	if (s->inputs_differ)
+		verdict_add(v, VERDICT_SUSPECT,
+			    "for %" PRId64
+			    " requests the engine counts other input tokens than were "
+			    "sent",
+			    s->inputs_differ);
 	if (s->cached_tokens > 0 && !r->server.prefix_cache)
 		verdict_add(v, VERDICT_SUSPECT,
 			    "%" PRId64 " prompt tokens came from the server's prefix cache, which "

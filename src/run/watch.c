@@ -176,8 +176,9 @@ int watch_start_with(const struct gpu_binding *b, const struct running *engine, 
 		if (w->nvml->device_by_uuid(w->book.cards[i].uuid, &w->devices[i]) != NVML_SUCCESS)
 			w->devices[i] = NULL;
 	if (engine) {
-		w->engine_copies[w->n_engines] = *engine;
-		atomic_store(&w->engine, &w->engine_copies[w->n_engines++]);
+		w->engine_copies[0] = *engine;
+		w->n_engines = 1;
+		atomic_store(&w->engine, &w->engine_copies[0]);
 	}
 	w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	rc = w->wake_fd < 0 ? errno : pthread_create(&w->thread, NULL, watch_thread, w);

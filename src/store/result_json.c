@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/jsonw.h"
-#include "store/store.h"
+#include "store/impl.h"
 
 /* The `lem.result/1` document; docs/results.md says what each field means. */
 
@@ -444,6 +444,7 @@ void result_json(const struct run_record *r, const struct summary *sum, struct s
 	put_gpus(&w, &r->binding);
 	put_routing(&w, &r->binding);
 	put_window(&w, r, sum);
+	result_put_work(&w, r, sum);
 	put_energy(&w, sum);
 	put_speed(&w, sum);
 	put_slo(&w, &sum->slo);

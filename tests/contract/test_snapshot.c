@@ -1,5 +1,8 @@
 /* What is copied from a sampler while its thread goes on: against the fake driver, with real
- * threads that take the processor away. Run with the thread sanitizer too (docs/load.md). */
+ * threads that take the processor away. It is clean under the thread sanitizer:
+ *   tools/configure build-tsan -Dtests=true -Db_sanitize=thread -Db_lundef=false
+ *   ninja -C build-tsan tests/contract/test_snapshot tests/fakes/libnvml_fake.so
+ *   LEM_BUILD_ROOT=$PWD/build-tsan build-tsan/tests/contract/test_snapshot */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdatomic.h>

@@ -180,16 +180,11 @@ static void test_cases(void **state)
 static bool is_excused(const char *path)
 {
 	static const char *const paths[] = {
-		"vllm.min_p",                   /* goes with each request */
-		"vllm.logit_bias",              /* the same */
-		"pytorch.min_p",                /* the same */
-		"llamacpp.min_p",               /* the same */
-		"llamacpp.batching",            /* with each run of the worker */
-		"pytorch.cache_implementation", /* dynamic, the first choice, is what is done anyway
-						 */
-		"pytorch.beam_search.length_penalty",       /* beam search is refused as a whole */
-		"pytorch.beam_search.early_stopping",       /* the same */
-		"pytorch.beam_search.no_repeat_ngram_size", /* the same */
+		"vllm.min_p",        /* goes with each request */
+		"vllm.logit_bias",   /* the same */
+		"pytorch.min_p",     /* the same */
+		"llamacpp.min_p",    /* the same */
+		"llamacpp.batching", /* with each run of the worker */
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
@@ -282,7 +277,9 @@ static void test_no_option_is_lost(void **state)
 			 0);
 	assert_int_equal(LOST(sglang, "sglang-plain.yaml"), 0);
 	assert_int_equal(LOST(tensorrt, "bases/tensorrt-draft.yaml", "tensorrt-build.yaml"), 0);
-	assert_int_equal(LOST(pytorch, "pytorch-plain.yaml"), 0);
+	assert_int_equal(LOST(pytorch, "pytorch-plain.yaml", "bases/pytorch-beams.yaml",
+			      "pytorch-assisted.yaml"),
+			 0);
 	assert_int_equal(LOST(llamacpp, "bases/llamacpp-gpus.yaml", "bases/llama-server-gpus.yaml"),
 			 0);
 	assert_int_equal(LOST(docker, "vllm-plain.yaml"), 0);

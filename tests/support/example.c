@@ -32,6 +32,10 @@ static void fill_texts(struct run_record *r, const char *run_id)
 	r->model_path = arena_strdup(a, "/models/llama-15m.gguf");
 	r->model_sha256 = NULL;
 	r->prompts_hash = arena_strdup(a, "feedbeef");
+	r->work = (struct work_record){.source = arena_strdup(a, "trace (azure) größe.csv"),
+				       .file_sha256 = arena_strdup(a, "c0ffee"),
+				       .n_records = 23,
+				       .n_skipped = 3};
 	r->log_tail = arena_strdup(a, "last line\n\x1b[31mred\x1b[0m \xff\n");
 }
 
@@ -283,6 +287,19 @@ void example_summary(struct summary *s)
 			      .output_tokens = 80,
 			      .meter_late_p99_ms = 0.12,
 			      .prompts_cut = 1};
+	s->input_lengths = (struct length_stats){.n = 20,
+						 .total = 640,
+						 .min = 16,
+						 .max = 48,
+						 .mean = 32,
+						 .p50 = 32,
+						 .p90 = 44.5,
+						 .p99 = 48};
+	s->input_lengths.bins[4] = 9;
+	s->input_lengths.bins[5] = 11;
+	s->output_lengths = (struct length_stats){
+		.n = 20, .total = 80, .min = 4, .max = 4, .mean = 4, .p50 = 4, .p90 = 4, .p99 = 4};
+	s->output_lengths.bins[2] = 20;
 	verdict_add(&s->verdict, VERDICT_SUSPECT, "the warm-up did not settle (variation %.1f %%)",
 		    12.5);
 	s->prefill_tokens_per_s = within(256, 3, "synchronised steps");

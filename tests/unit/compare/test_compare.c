@@ -288,6 +288,13 @@ static void test_types(void **state)
 	lem_strlcpy(f->b.rec.shape.quant, "F16", sizeof(f->b.rec.shape.quant));
 	f->b.rec.config_json = "{\"pytorch\": {\"load_in_4bit\": true}}";
 	differs(f, "dtype", "B in F16, 4 bit");
+	f->b.rec.engine_name = "llamacpp"; /* as a server: the file has its type */
+	f->b.rec.server.used = true;
+	f->b.rec.config_json = "{\"llamacpp\": {\"server\": true}}";
+	lem_strlcpy(f->b.rec.shape.quant, "Q8_0", sizeof(f->b.rec.shape.quant));
+	differs(f, "dtype", "A computed in F16, B in Q8_0");
+	f->b.rec.server.used = false;
+	lem_strlcpy(f->b.rec.shape.quant, "F16", sizeof(f->b.rec.shape.quant));
 	f->b.rec.config_json = "not JSON";
 	compare(f);
 	assert_true(f->c.same_work);
@@ -449,6 +456,28 @@ static void test_energy_of_other_domains_is_no_ratio(void **state)
 	assert_false(figure(f, "j_per_output_token")->ratio.known);
 }
 
+/* An interval that reaches below nothing: a rate does not. */
+static void test_wide_intervals(void **state)
+{
+	struct fixture *f = *state;
+	const struct compare_figure *x;
+
+	f->b.sum.output_tokens_per_s = quantity_of(20, -15, 55, "m");
+	compare(f);
+	x = figure(f, "output_tokens_per_s");
+	assert_near(x->ratio.value, 2, 1e-12);
+	assert_near(x->ratio.low, 0, 1e-12);
+	assert_true(x->ratio.high > 5);
+	f->a.sum.output_tokens_per_s = quantity_of(10, -5, 25, "m"); /* nothing to divide by */
+	compare(f);
+	x = figure(f, "output_tokens_per_s");
+	assert_true(x->ratio.known && isnan(x->ratio.low));
+	assert_non_null(strstr(x->ratio.method, "too wide"));
+	f->a.sum.output_tokens_per_s = quantity_of(0, 0, 0, "m");
+	compare(f);
+	assert_false(figure(f, "output_tokens_per_s")->ratio.known);
+}
+
 /* A run against itself did the same work and is as fast; swapping turns the ratio around. */
 static void test_properties(void **state)
 {
@@ -505,6 +534,7 @@ int main(void)
 		TEST(test_differences_come_first),
 		TEST(test_figures),
 		TEST(test_energy_of_other_domains_is_no_ratio),
+		TEST(test_wide_intervals),
 		TEST(test_properties),
 	};
 

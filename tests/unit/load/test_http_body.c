@@ -227,10 +227,33 @@ static void test_what_cannot_be_sent(void **state)
 	}
 }
 
+/* A length of the prompt's own is forced, whatever the config says of the others. */
+static void test_own_length(void **state)
+{
+	const struct prompt p = {.tokens = ids, .n_tokens = 3, .output_tokens = 7};
+	struct experiment e = plain(BACKEND_VLLM);
+	json_t *j;
+
+	(void)state;
+	for (int forced = 0; forced < 2; forced++) {
+		e.min_output_tokens = forced ? e.max_output_tokens : 0;
+		j = body_of(&e, &p, false, 0);
+		assert_int_equal(whole(j, "max_tokens"), 7);
+		assert_int_equal(whole(j, "min_tokens"), 7);
+		assert_true(json_is_true(json_object_get(j, "ignore_eos")));
+		json_decref(j);
+	}
+	j = body_of(&e, &p, false, 3); /* the first request, to see that it answers */
+	assert_int_equal(whole(j, "max_tokens"), 3);
+	assert_int_equal(whole(j, "min_tokens"), 3);
+	json_decref(j);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same_work_for_all),
+		cmocka_unit_test(test_own_length),
 		cmocka_unit_test(test_free_length_and_a_short_first),
 		cmocka_unit_test(test_llama_server),
 		cmocka_unit_test(test_llama_server_draws),

@@ -199,6 +199,26 @@ static void test_a_token_a_chunk(void **state)
 	assert_true(judged(&s, "another number of tokens than was forced"));
 }
 
+/* Prompts may have lengths of their own; the others have that of the config. */
+static void test_own_lengths(void **state)
+{
+	struct fixture *f = *state;
+	struct summary s;
+
+	f->prompts[0].output_tokens = 4;
+	f->res.jobs[0].prompt_tokens = 9; /* 8 were sent */
+	take(f, (struct answers){0});
+	assert_int_equal(f->rec.requests[0].output_tokens_asked, 4);
+	assert_int_equal(f->rec.requests[0].input_tokens_asked, 8);
+	assert_int_equal(f->rec.requests[1].output_tokens_asked, 5);
+	assert_int_equal(f->rec.requests[1].input_tokens_asked, 0); /* text */
+	summarize(&f->rec, &s);
+	assert_int_equal(s.lengths_differ, 2);
+	assert_int_equal(s.inputs_differ, 1);
+	assert_true(judged(&s, "for 1 requests the engine counts other input tokens"));
+	assert_int_equal(s.output_lengths.total, JOBS * 5);
+}
+
 /* Counts in the chunks that do not add up to the usage are worth nothing. */
 static void test_counts_that_do_not_add_up(void **state)
 {
@@ -366,6 +386,7 @@ int main(void)
 		T(test_chunks_are_not_tokens),
 		T(test_tokens_of_chunks_untold),
 		T(test_a_token_a_chunk),
+		T(test_own_lengths),
 		T(test_counts_that_do_not_add_up),
 		T(test_ramp_and_edges),
 		T(test_failures_by_class),

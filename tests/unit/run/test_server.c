@@ -243,6 +243,33 @@ static void test_trace(void **state)
 	}
 }
 
+/* The times that came with the prompts, at another speed, and again when there is more time. */
+static void test_trace_of_the_prompts(void **state)
+{
+	static const double at_ns[] = {0, 1e9, 4e9};
+	struct experiment e = {.traffic = {.present = true,
+					   .arrival = TRAFFIC_TRACE,
+					   .trace_scale = 0.5,
+					   .burstiness = 1}};
+	struct traffic_plan t =
+		made(&e, (struct traffic_plan){.n_prompts = 3, .recorded_ns = at_ns});
+	struct lem_error err = LEM_ERROR_INIT;
+
+	(void)state;
+	assert_int_equal(t.n, 3);
+	assert_float_equal(t.at_ns[1], 0.5e9, 1);
+	assert_float_equal(t.at_ns[2], 2e9, 1);
+	traffic_release(&t);
+	e.traffic.duration_sec = (struct maybe_f64){true, 4};
+	t = made(&e, (struct traffic_plan){.n_prompts = 3, .recorded_ns = at_ns});
+	assert_int_equal(t.n, 5); /* again from 3 s on, a mean gap after the last */
+	assert_float_equal(t.at_ns[3], 3e9, 1);
+	traffic_release(&t);
+	t = (struct traffic_plan){.n_prompts = 3};
+	assert_true(traffic_make(&e, &t, &err) < 0); /* neither a file nor times of prompts */
+	traffic_release(&t);
+}
+
 /* ---- its log ---- */
 
 static bool readable(int fd, int ms)
@@ -319,6 +346,7 @@ int main(void)
 		cmocka_unit_test(test_closed_loop_of_another_size_than_the_warm_up),
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_trace),
+		cmocka_unit_test(test_trace_of_the_prompts),
 		cmocka_unit_test(test_pump_drains),
 		cmocka_unit_test(test_pump_ends_with_its_streams),
 	};

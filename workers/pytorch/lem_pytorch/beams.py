@@ -1,4 +1,4 @@
-"""Beam search, as generate() of Transformers does it: 2 × num_beams candidates a step, finished texts scored by
+"""Beam search, as generate() of Transformers does it: 2 × num_beams candidates a step or more, finished texts scored by
 sum of log probabilities / length ** length_penalty. Which text wins is known when the search of the batch ends, so that is
 when all of its tokens come out, with one stamp; the steps before give none."""
 import time
@@ -74,11 +74,12 @@ def search(decoder, requests):
     choose = Chooser(e, rows, decoder.sampling)
     lane = Lane(e, e.model, mask.repeat_interleave(k, 0), ids.shape[1] + max(r.max_out for r in requests))
     prefill, started = sum(len(r.tokens) for r in requests), [r.id for r in requests]
+    kept = max(2, 1 + len(choose.eos)) * k  # enough that k go on even when the best end
     logits = lane.feed(ids.repeat_interleave(k, 0), first=True)
     while True:
         scores = choose.process(logits[:, -1].log_softmax(-1).float(), list(range(len(rows))))
         total = scores + torch.tensor([[b.score] for b in rows], device=scores.device)
-        best = total.view(len(requests), -1).topk(2 * k)
+        best = total.view(len(requests), -1).topk(min(kept, k * e.n_vocab))
         if o.tp > 1:
             for part in (best.values, best.indices):
                 torch.distributed.broadcast(part, 0)

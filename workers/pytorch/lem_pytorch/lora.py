@@ -30,6 +30,8 @@ def read_config(folder):
     try:
         with open(os.path.join(folder, "adapter_config.json"), encoding="utf-8") as f:
             c = json.load(f)
+        if not isinstance(c, dict):
+            raise ValueError("adapter_config.json is no object")
     except (OSError, ValueError) as e:
         raise Refused("model_load", f"{folder} is no adapter: {e}") from None
     for name, allowed in MUST_BE.items():
