@@ -16,6 +16,7 @@
 
 #include "base/arena.h"
 #include "config/cells.h"
+#include "model/run_record.h"
 #include "model/summary.h"
 
 enum cell_status {
@@ -30,6 +31,15 @@ enum cell_status {
 struct cell_gpu {
 	char requested[64], uuid[96];
 	int index; /* on the host */
+};
+
+/* One load of a cell that measures several in one launch: a run of its own. */
+struct campaign_level {
+	char run_id[128];
+	struct level_record level; /* launch_id is the cell's run_id */
+	int exit_code;
+	struct verdict verdict;
+	struct quantity output_tokens_per_s, j_per_output_token;
 };
 
 struct campaign_cell {
@@ -56,6 +66,10 @@ struct campaign_cell {
 	struct quantity output_tokens_per_s, j_per_output_token;
 	char energy_scope[40];
 	struct lem_error err; /* LEM_E_NONE: none */
+	/* Several loads: status and verdict are the worst of them, run_id the first one's, and the
+	 * figures stand with each. malloc'ed; NULL: there was one. */
+	struct campaign_level *levels;
+	size_t n_levels;
 };
 
 struct campaign_request {

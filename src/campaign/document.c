@@ -39,20 +39,24 @@ static void add_error(struct jsonw *w, const struct lem_error *err)
 	jsonw_end_object(w);
 }
 
-/* A cell without a run has no verdict. */
-static void add_verdict(struct jsonw *w, const struct campaign_cell *cell)
+static void add_verdict(struct jsonw *w, const struct verdict *v)
 {
-	if (!cell->run_id[0] || cell->status == CELL_REFUSED) {
-		jsonw_null(w, "verdict");
-		return;
-	}
 	jsonw_object(w, "verdict");
-	jsonw_str(w, "level", verdict_name(cell->verdict.level));
+	jsonw_str(w, "level", verdict_name(v->level));
 	jsonw_array(w, "reasons");
-	for (size_t i = 0; i < cell->verdict.n_reasons; i++)
-		jsonw_str(w, NULL, cell->verdict.reasons[i]);
+	for (size_t i = 0; i < v->n_reasons; i++)
+		jsonw_str(w, NULL, v->reasons[i]);
 	jsonw_end_array(w);
 	jsonw_end_object(w);
+}
+
+/* A cell without a run has no verdict. */
+static void add_cell_verdict(struct jsonw *w, const struct campaign_cell *cell)
+{
+	if (!cell->run_id[0] || cell->status == CELL_REFUSED)
+		jsonw_null(w, "verdict");
+	else
+		add_verdict(w, &cell->verdict);
 }
 
 static void add_quantity(struct jsonw *w, const char *key, const struct quantity *q)
@@ -68,6 +72,35 @@ static void add_quantity(struct jsonw *w, const char *key, const struct quantity
 		jsonw_str(w, "reason", q->reason);
 	}
 	jsonw_end_object(w);
+}
+
+/* null of a cell with one load. */
+static void add_levels(struct jsonw *w, const struct campaign_cell *cell)
+{
+	if (!cell->levels) {
+		jsonw_null(w, "levels");
+		return;
+	}
+	jsonw_array(w, "levels");
+	for (size_t i = 0; i < cell->n_levels; i++) {
+		const struct campaign_level *v = &cell->levels[i];
+
+		jsonw_object(w, NULL);
+		jsonw_str(w, "run_id", v->run_id);
+		jsonw_i64(w, "index", v->level.index);
+		jsonw_i64(w, "n", v->level.n);
+		jsonw_f64(w, "rate_hz", v->level.rate_hz);
+		if (v->level.in_flight)
+			jsonw_i64(w, "in_flight", v->level.in_flight);
+		else
+			jsonw_null(w, "in_flight");
+		jsonw_i64(w, "exit_code", v->exit_code);
+		add_verdict(w, &v->verdict);
+		add_quantity(w, "output_tokens_per_s", &v->output_tokens_per_s);
+		add_quantity(w, "j_per_output_token", &v->j_per_output_token);
+		jsonw_end_object(w);
+	}
+	jsonw_end_array(w);
 }
 
 static void add_gpus(struct jsonw *w, const struct campaign_cell *cell)
@@ -125,10 +158,11 @@ static void add_cell(struct jsonw *w, const struct campaign_cell *cell)
 		jsonw_i64(w, "exit_code", cell->exit_code);
 	add_optional(w, "run_id", cell->run_id);
 	add_optional(w, "results_dir", cell->results_dir);
-	add_verdict(w, cell);
+	add_cell_verdict(w, cell);
 	add_quantity(w, "output_tokens_per_s", &cell->output_tokens_per_s);
 	add_quantity(w, "j_per_output_token", &cell->j_per_output_token);
 	add_optional(w, "energy_scope", cell->energy_scope);
+	add_levels(w, cell);
 	add_error(w, &cell->err);
 	jsonw_end_object(w);
 }

@@ -10,6 +10,8 @@ void campaign_release(struct campaign *c)
 			config_free(c->sources[i].configs[k]);
 		config_cells_free(c->sources[i].cells);
 	}
+	for (size_t i = 0; i < c->n; i++)
+		free(c->cells[i].levels);
 	arena_release(&c->arena);
 	*c = (struct campaign){0};
 }

@@ -30,7 +30,7 @@ static const char usage[] =
 	"failed, 3 GPU\n"
 	"routing of one not proved, 130 interrupted; 2 nothing was started.\n";
 
-enum { OVERRIDES_MAX = 256 };
+enum { OVERRIDES_MAX = 256, LOAD_BYTES = 48 };
 
 struct invocation {
 	struct config_override overrides[OVERRIDES_MAX];
@@ -113,9 +113,40 @@ static const char *outcome(const struct campaign_cell *cell)
 	return cell_status_name(cell->status);
 }
 
+/* The loads of a cell stand below it, by what was asked for. */
+static size_t add_loads(const struct campaign_cell *cell, struct report_cell *rows,
+			char (*names)[LOAD_BYTES])
+{
+	for (size_t i = 0; i < cell->n_levels; i++) {
+		const struct campaign_level *v = &cell->levels[i];
+		char load[LOAD_BYTES];
+
+		(void)snprintf(names[i], LOAD_BYTES, "  %.40s",
+			       report_load(&v->level, load, sizeof(load)));
+		rows[i] = (struct report_cell){
+			.name = names[i],
+			.engine = "",
+			.where = "",
+			.gpus = " ",
+			.outcome = verdict_name(v->verdict.level),
+			.run_id = v->run_id,
+			.error = "",
+			.output_tokens_per_s = v->output_tokens_per_s,
+			.j_per_output_token = v->j_per_output_token,
+		};
+	}
+	return cell->n_levels;
+}
+
 static void print_table(const struct campaign *c)
 {
-	_cleanup_free_ struct report_cell *rows = lem_calloc(c->n, sizeof(*rows));
+	size_t n = c->n, k = 0;
+
+	for (size_t i = 0; i < c->n; i++)
+		n += c->cells[i].n_levels;
+
+	_cleanup_free_ struct report_cell *rows = lem_calloc(n, sizeof(*rows));
+	_cleanup_free_ char(*names)[LOAD_BYTES] = lem_calloc(n, sizeof(*names));
 	_cleanup_free_ char **gpus = lem_calloc(c->n, sizeof(*gpus));
 	struct report_style style = {cli_color(stdout), cli_ascii(), cli_width(stdout)};
 	_cleanup_str_ struct str out = STR_INIT;
@@ -124,7 +155,7 @@ static void print_table(const struct campaign *c)
 		const struct campaign_cell *cell = &c->cells[i];
 
 		gpus[i] = cell->where ? list_gpus(cell) : NULL;
-		rows[i] = (struct report_cell){
+		rows[k++] = (struct report_cell){
 			.name = cell->name,
 			.engine = backend_name(config_experiment(cell->config)->backend),
 			.where = cell->where,
@@ -135,8 +166,9 @@ static void print_table(const struct campaign *c)
 			.output_tokens_per_s = cell->output_tokens_per_s,
 			.j_per_output_token = cell->j_per_output_token,
 		};
+		k += add_loads(cell, rows + k, names + k);
 	}
-	report_cells_text(rows, c->n, &style, &out);
+	report_cells_text(rows, k, &style, &out);
 	fputs(str_c(&out), stdout);
 	for (size_t i = 0; i < c->n; i++)
 		free(gpus[i]);
@@ -174,6 +206,31 @@ static enum cell_status status_of(const struct run_outcome *o)
 	return o->err.code || o->store_err.code ? CELL_FAILED : CELL_COMPLETED;
 }
 
+/* Figures of several loads are no figure of the cell; its verdict is the worst. */
+static void keep_levels(const struct run_outcome *o, struct campaign_cell *cell)
+{
+	static const char several[] = "several loads were measured; see levels";
+
+	cell->levels = lem_calloc(o->n_levels, sizeof(*cell->levels));
+	cell->n_levels = o->n_levels;
+	cell->verdict.level = VERDICT_VALID;
+	for (size_t i = 0; i < o->n_levels; i++) {
+		const struct level_outcome *v = &o->levels[i];
+		struct campaign_level *to = &cell->levels[i];
+
+		lem_strlcpy(to->run_id, v->run_id, sizeof(to->run_id));
+		to->level = v->level;
+		to->exit_code = v->exit_code;
+		to->verdict = v->summary->verdict;
+		to->output_tokens_per_s = v->summary->output_tokens_per_s;
+		to->j_per_output_token = v->summary->j_per_output_token;
+		if (!i || to->verdict.level > cell->verdict.level)
+			cell->verdict = to->verdict;
+	}
+	lem_strlcpy(cell->run_id, o->launch_id, sizeof(cell->run_id));
+	cell->output_tokens_per_s = cell->j_per_output_token = quantity_unknown(several);
+}
+
 static void keep_outcome(const struct run_outcome *o, struct campaign_cell *cell)
 {
 	const struct summary *s = o->summary;
@@ -188,6 +245,8 @@ static void keep_outcome(const struct run_outcome *o, struct campaign_cell *cell
 	cell->output_tokens_per_s = s->output_tokens_per_s;
 	cell->j_per_output_token = s->j_per_output_token;
 	lem_strlcpy(cell->energy_scope, s->energy_scope, sizeof(cell->energy_scope));
+	if (o->n_levels)
+		keep_levels(o, cell);
 }
 
 static void run_cell(void *arg, struct campaign_cell *cell, size_t position)

@@ -129,7 +129,7 @@ static int local_shape(const char *model_name, const char *base_dir, struct mode
  * a pure function, so it can be asked before a model is there. */
 static const char *image_of(const struct experiment *e, bool in_container, struct arena *a)
 {
-	const struct engine_ops *engine = engine_find(e->backend);
+	const struct engine_ops *engine = engine_for(e);
 	struct gpu_binding binding = {.n = 0, .path = "none"};
 	struct model_shape shape = {0};
 	struct launch_spec spec = {0};

@@ -26,7 +26,9 @@ static const char usage[] =
 	"  --streaming, --no-streaming\n"
 	"  -o, --results-dir DIR   where results are stored\n"
 	"  --dry-run               show what would be started and on which GPUs; start nothing\n"
-	"  --json                  the result document on stdout\n"
+	"  --no-client-roofline    do not measure lem's own load client first (0.2 s)\n"
+	"  --json                  the result document on stdout; of several loads one with all of "
+	"them\n"
 	"  -q, --quiet             no progress, no report\n"
 	"\n"
 	"Exit status: 0 done and valid or suspect, 1 the run failed, 2 refused before launch, 3 "
@@ -72,8 +74,15 @@ static int add_set(struct invocation *in, const char *arg)
  * like every file named there it is looked for from the current folder. */
 static int add_prompts(struct invocation *in, const char *path)
 {
-	static const char *const cleared[] = {"dataset", "prompts.count", "prompts.input_tokens",
-					      "prompts.dataset", "prompts.subset"};
+	static const char *const cleared[] = {"dataset",
+					      "prompts.count",
+					      "prompts.input_tokens",
+					      "prompts.dataset",
+					      "prompts.subset",
+					      "prompts.shared_prefix_tokens",
+					      "prompts.prefix_groups",
+					      "prompts.start_sec",
+					      "prompts.duration_sec"};
 	_cleanup_free_ char *cwd = getcwd(NULL, 0);
 	_cleanup_free_ char *absolute = fs_join(cwd, path);
 	char *value;
@@ -100,6 +109,7 @@ static int parse_option(struct invocation *in, int c)
 	case 's': return add_override(in, "--seed", "random_seed", optarg);
 	case 'y': return add_override(in, "--streaming", "streaming", "true");
 	case 'Y': return add_override(in, "--no-streaming", "streaming", "false");
+	case 'R': return add_override(in, "--no-client-roofline", "client_roofline", "false");
 	case 'P': in->preset = optarg; return CLI_OK;
 	case 'o': in->results_dir = optarg; return CLI_OK;
 	case 'd': in->dry_run = true; return CLI_OK;
@@ -121,6 +131,7 @@ static int parse(int argc, char **argv, struct invocation *in)
 						{"seed", required_argument, NULL, 's'},
 						{"streaming", no_argument, NULL, 'y'},
 						{"no-streaming", no_argument, NULL, 'Y'},
+						{"no-client-roofline", no_argument, NULL, 'R'},
 						{"preset", required_argument, NULL, 'P'},
 						{"results-dir", required_argument, NULL, 'o'},
 						{"dry-run", no_argument, NULL, 'd'},
@@ -163,12 +174,22 @@ static void print_refusal(const struct config *c)
 	       str_c(&list));
 }
 
-static void print_result(const struct invocation *in, const struct run_outcome *o)
+static void print_result(const struct invocation *in, const struct config *c,
+			 const struct run_outcome *o)
 {
 	struct report_style style = {cli_color(stdout), cli_ascii(), cli_width(stdout)};
 	_cleanup_str_ struct str out = STR_INIT;
 
-	if (in->json) {
+	if (o->n_asked && in->json) {
+		cli_levels_json(c, o, &out);
+	} else if (o->n_asked && !in->quiet) {
+		cli_levels_text(c, o, &out);
+		if (!o->store_err.code)
+			str_addf(&out, "\n  stored in %s; 'lem results show RUN' shows each\n",
+				 in->results_dir);
+	} else if (o->n_asked) {
+		;
+	} else if (in->json) {
 		result_json(&o->record, o->summary, &out);
 	} else if (!in->quiet) {
 		report_run_text(&o->record, o->summary, &style, &out);
@@ -197,8 +218,8 @@ static int run_it(struct invocation *in, const struct config *c)
 	in->results_dir = cli_results_dir(in->results_dir ? in->results_dir : configured);
 	q.results_dir = in->results_dir;
 	rc = run_one(&q, &o);
-	if (o.summary)
-		print_result(in, &o);
+	if (o.summary || o.n_levels)
+		print_result(in, c, &o);
 	else
 		cli_error_as(&o.err, in->json);
 	run_outcome_release(&o);

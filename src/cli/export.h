@@ -1,7 +1,7 @@
 /*
  * export.h — the requests of a stored run as a table, one row a request. Times are CLOCK_MONOTONIC
- * ns of the host, 0 when the event did not happen; a latency that does not exist is empty (CSV) or
- * null (JSON).
+ * ns of the host, 0 when the event did not happen; what does not exist or is not known is empty
+ * (CSV) or null (JSON).
  */
 #ifndef LEM_CLI_EXPORT_H
 #define LEM_CLI_EXPORT_H
@@ -10,8 +10,10 @@
 #include "base/str.h"
 #include "model/run_record.h"
 
-/* format: "csv" (RFC 4180, with a heading), "json" (one array), "jsonl" (an object a line). */
-int export_requests(const struct run_record *r, const char *format, struct str *out,
-		    struct lem_error *err);
+/* format: "csv" (RFC 4180, with a heading), "json" (one array), "jsonl" (an object a line). The
+ * column `good` is judged by limits (run/goodput.h); empty when there are none, and of requests
+ * that were not counted. */
+int export_requests(const struct run_record *r, const struct slo_limits *limits, const char *format,
+		    struct str *out, struct lem_error *err);
 
 #endif

@@ -38,6 +38,8 @@ static void compose(const struct run_progress *p, struct str *s)
 {
 	char a[24], b[24];
 
+	if (p->n_levels && p->phase >= PHASE_MEASURE)
+		str_addf(s, "load %zu of %zu: ", p->level + 1, p->n_levels);
 	str_addf(s, "%s  %s", p->detail[0] ? p->detail : title(p->phase),
 		 seconds(p->elapsed_ns, a, sizeof(a)));
 	if (p->left_ns >= 0)
@@ -57,13 +59,17 @@ void progress_show(void *arg, const struct run_progress *p)
 {
 	struct progress_line *l = arg;
 	int64_t now = clock_now_ns();
-	bool new_phase = !l->started || l->phase != p->phase;
+	bool new_phase = !l->started || l->phase != p->phase || l->level != p->level;
 	_cleanup_str_ struct str s = STR_INIT;
 
 	if (l->quiet)
 		return;
 	if (!l->terminal) {
-		if (new_phase && p->phase != PHASE_PREFLIGHT)
+		if (new_phase && p->n_levels && p->phase == PHASE_MEASURE)
+			fprintf(stderr, "lem: %s, load %zu of %zu\n", title(p->phase), p->level + 1,
+				p->n_levels);
+		else if (new_phase && p->phase != PHASE_PREFLIGHT &&
+			 !(p->n_levels && p->phase == PHASE_DRAIN))
 			fprintf(stderr, "lem: %s\n", title(p->phase));
 	} else if (new_phase || now - l->t_shown_ns > SHOW_EVERY_MS * NS_PER_MS) {
 		compose(p, &s);
@@ -72,6 +78,7 @@ void progress_show(void *arg, const struct run_progress *p)
 		l->t_shown_ns = now;
 	}
 	l->phase = p->phase;
+	l->level = p->level;
 	l->started = true;
 }
 

@@ -10,6 +10,7 @@
 struct progress_line {
 	bool terminal, quiet;
 	enum run_phase phase;
+	size_t level;
 	bool started;
 	int64_t t_shown_ns;
 };

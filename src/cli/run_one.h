@@ -17,6 +17,16 @@ struct run_one_request {
 	const char *const *told;     /* warnings that were shown already; NULL: none */
 };
 
+/* One load of several: a run of its own. */
+struct level_outcome {
+	int exit_code;
+	char run_id[128];
+	enum run_status status;
+	struct level_record level; /* without launch_id */
+	struct summary *summary;
+	char *result; /* its result document */
+};
+
 struct run_outcome {
 	int exit_code;
 	char run_id[128];           /* "": none was given */
@@ -24,11 +34,25 @@ struct run_outcome {
 	struct summary *summary;    /* NULL: nothing was started */
 	struct lem_error err;       /* what ended it; LEM_E_NONE: completed */
 	struct lem_error store_err; /* why it could not be stored; LEM_E_NONE: it is */
+
+	/* Several loads in one launch; record, summary and err are those of the last one that was
+	 * begun, exit_code and store_err the worst and the first of all. */
+	size_t n_asked; /* 0: one load */
+	struct level_outcome *levels;
+	size_t n_levels;     /* of which there is a run, in order */
+	char launch_id[128]; /* the first one's run_id */
 };
 
 /* Fills *ret, whatever happened; returns its exit code. */
 int run_one(const struct run_one_request *q, struct run_outcome *ret);
 void run_outcome_release(struct run_outcome *o);
+
+/* levels_view.c: of several loads, {schema: "lem.levels/1", launch_id, exit_code, levels: [result
+ * documents], not_measured: [{index, rate_hz, in_flight}], why}; the table for people; and why the
+ * rest was not measured, "" when nothing is missing. */
+void cli_levels_json(const struct config *c, const struct run_outcome *o, struct str *out);
+void cli_levels_text(const struct config *c, const struct run_outcome *o, struct str *out);
+void cli_level_line(const struct level_outcome *v, struct str *out);
 
 /* For config_request.shape. */
 int cli_local_shape(const char *model_name, const char *base_dir, struct model_shape *ret);

@@ -168,6 +168,11 @@ static void derive(struct config *c)
 		e->warmup.convergence_detection = false;
 		detect->detail = "warmup.requests is a fixed number";
 	}
+	if (e->prompts.input_tokens.distribution == LENGTH_FILE &&
+	    !config_written(c, "prompts.count")) {
+		e->prompts.count = 0;
+		find_value(c, "prompts.count")->detail = "as many as the file of lengths has";
+	}
 	resolve_typed_path(c, "prompts.path");
 	resolve_typed_path(c, "traffic.trace");
 	e->vllm.tensor_parallel_auto =

@@ -429,6 +429,7 @@ bool bind_value(struct config *c, const struct section *s, const struct option *
 	case OPT_COMPILE: return read_compile(&p, field);
 	case OPT_I64_OR_AUTO: return read_i64_or_auto(&p, field);
 	case OPT_BYTES: return read_bytes(&p, field);
+	case OPT_LENGTHS: return bind_lengths(c, s, o, n, field);
 	case OPT_MAP: break;
 	}
 	return false;

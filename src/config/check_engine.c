@@ -68,8 +68,7 @@ void check_sections(struct config *c)
 	}
 }
 
-/* "--tensor-parallel-size" and "tensor_parallel_size" are the same option. */
-static void fold(const char *key, char *buf, size_t size)
+void config_fold_name(const char *key, char *buf, size_t size)
 {
 	size_t n = 0;
 
@@ -78,8 +77,8 @@ static void fold(const char *key, char *buf, size_t size)
 	buf[n] = '\0';
 }
 
-static void check_extra(struct config *c, const struct section *s, const char *path,
-			const struct kv_list *extra)
+void check_extra(struct config *c, const struct section *s, const char *path,
+		 const struct kv_list *extra)
 {
 	static const char *const gpu_names[] = {"gpu_ids", "device_ids", "base_gpu_id",
 						"gpu_id_step", "device_map"};
@@ -91,7 +90,7 @@ static void check_extra(struct config *c, const struct section *s, const char *p
 		const struct option *o;
 		struct finding *f;
 
-		fold(extra->at[i].key, name, sizeof(name));
+		config_fold_name(extra->at[i].key, name, sizeof(name));
 		for (size_t k = 0; k < ARRAY_LEN(gpu_names); k++)
 			if (str_eq(name, gpu_names[k]))
 				finding_hint(
@@ -360,6 +359,7 @@ static void check_llamacpp(struct config *c)
 	struct finding *f;
 
 	check_llamacpp_gpus(c);
+	check_llama_server(c);
 	if (l->n_ubatch > l->n_batch) {
 		const char *path = config_written(c, "llamacpp.n_ubatch") ? "llamacpp.n_ubatch"
 									  : "llamacpp.n_batch";

@@ -28,6 +28,17 @@ static char *factor_path(struct config *c, const struct layout *l, size_t i)
 	return arena_printf(&c->arena, "%s.%s", l->section, l->factors[i].option);
 }
 
+/* A model that is spread by max_memory needs as many GPUs as that names. */
+static int64_t gpus_in_max_memory(const struct experiment *e)
+{
+	const struct kv_list *m = &e->pytorch.max_memory;
+	int64_t n = 0;
+
+	for (size_t i = 0; i < m->n; i++)
+		n += m->at[i].key[0] && !m->at[i].key[strspn(m->at[i].key, "0123456789")];
+	return n;
+}
+
 /* What the engine in use multiplies; false: it takes whatever it is given. */
 static bool make_layout(const struct experiment *e, struct layout *l)
 {
@@ -61,6 +72,8 @@ static bool make_layout(const struct experiment *e, struct layout *l)
 		l->code = "R31";
 		factor(l, "num_processes", "processes", e->pytorch.num_processes);
 		factor(l, "tensor_parallel_size", "tensor", e->pytorch.tensor_parallel_size);
+		if (gpus_in_max_memory(e) > 1)
+			factor(l, "max_memory", "in max_memory", gpus_in_max_memory(e));
 		break;
 	default: return false;
 	}
@@ -137,7 +150,7 @@ static const char *smaller_size(struct config *c, const struct layout *l)
 		size_t i = (first + k) % l->n;
 		int64_t fit = parallel_largest_fit(l->sizes, l->n, i, n);
 
-		if (fit >= 1)
+		if (fit >= 1 && !str_eq(l->factors[i].option, "max_memory"))
 			return arena_printf(&c->arena, ", or set %s: %" PRId64,
 					    l->factors[i].option, fit);
 	}
@@ -254,7 +267,8 @@ void check_parallel(struct config *c, const struct config_request *req)
 	 * many parts as one likes. */
 	if (n == 0 && l.need == 1 && c->exp.backend == BACKEND_PYTORCH)
 		return;
-	if (n == 0 && c->exp.backend == BACKEND_VLLM && config_written(c, "gpus")) {
+	if (n == 0 && (c->exp.backend == BACKEND_VLLM || c->exp.backend == BACKEND_PYTORCH) &&
+	    config_written(c, "gpus")) {
 		check_shape(c, req);
 		return;
 	}

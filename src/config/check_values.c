@@ -132,8 +132,9 @@ static void check_rate(struct config *c)
 			     say(c, SEVERITY_ERROR, "C14", "traffic.concurrency",
 				 "asks for a closed loop, traffic.rate for an open one"),
 			     "remove one of the two");
-	else if (!t->concurrency.set && !t->rate.set && t->arrival != TRAFFIC_TRACE &&
-		 !config_invalid(c, "traffic.rate") && !config_invalid(c, "traffic.concurrency"))
+	else if (!t->concurrency.set && !t->rate.set && !check_loads_are_listed(c) &&
+		 t->arrival != TRAFFIC_TRACE && !config_invalid(c, "traffic.rate") &&
+		 !config_invalid(c, "traffic.concurrency"))
 		finding_hint(c, say(c, SEVERITY_ERROR, "C05", "traffic.rate", "is missing"),
 			     "write rate: 1.0 for one request per second, or concurrency: 8 for a "
 			     "closed loop");
@@ -146,11 +147,18 @@ static void check_traffic(struct config *c)
 	if (!t->present)
 		return;
 	check_rate(c);
-	if (t->arrival == TRAFFIC_TRACE && !t->trace && !config_invalid(c, "traffic.trace"))
+	if (t->arrival == TRAFFIC_TRACE && !t->trace && !config_invalid(c, "traffic.trace") &&
+	    !(c->exp.prompts.present && c->exp.prompts.type == PROMPTS_TRACE))
 		finding_hint(c,
 			     say(c, SEVERITY_ERROR, "C05", "traffic.trace",
 				 "is missing, but arrival is trace"),
-			     "name the file with the arrival times");
+			     "name the file with the arrival times, or take requests and times "
+			     "from a trace with prompts.type: trace");
+	if (t->arrival != TRAFFIC_TRACE && config_written(c, "traffic.trace_scale"))
+		finding_hint(c,
+			     say(c, SEVERITY_ERROR, "C13", "traffic.trace_scale",
+				 "is only used with arrival: trace"),
+			     "remove it, or write arrival: trace");
 	if (t->arrival != TRAFFIC_TRACE && t->trace)
 		finding_hint(c,
 			     say(c, SEVERITY_ERROR, "C13", "traffic.trace",
@@ -222,6 +230,7 @@ void check_values(struct config *c)
 	check_decoder(c);
 	check_warmup(c);
 	check_traffic(c);
+	check_loads(c);
 	check_streaming(c);
 	check_energy(c);
 }

@@ -68,7 +68,20 @@ struct dataset_config {
 	const char *split, *column, *order;
 };
 
-enum prompts_type { PROMPTS_FILE, PROMPTS_HUGGINGFACE, PROMPTS_SYNTHETIC };
+enum prompts_type { PROMPTS_FILE, PROMPTS_HUGGINGFACE, PROMPTS_SYNTHETIC, PROMPTS_TRACE };
+
+enum length_distribution { LENGTH_FIXED, LENGTH_UNIFORM, LENGTH_LOGNORMAL, LENGTH_FILE };
+
+/* How many tokens prompts or answers have: a number, or a distribution; load/lengths.h. */
+struct length_config {
+	bool set; /* was written, or has a default */
+	enum length_distribution distribution;
+	int64_t tokens;                /* fixed */
+	struct maybe_i64 min, max;     /* uniform; lognormal: unset is 1 and the limit */
+	struct maybe_f64 median, mean; /* lognormal: one of them */
+	struct maybe_f64 sigma;        /* lognormal: of the logarithm */
+	const char *path;              /* file */
+};
 
 struct prompts_config {
 	bool present;
@@ -78,8 +91,15 @@ struct prompts_config {
 	struct maybe_i64 sample_size;
 	bool shuffle;
 	int64_t seed;
-	int64_t count;        /* synthetic: number of prompts */
-	int64_t input_tokens; /* synthetic: tokens of each */
+	int64_t count; /* synthetic: number of prompts; 0: as many as the file of lengths has */
+	struct length_config input_tokens;  /* synthetic */
+	struct length_config output_tokens; /* synthetic, file; not set: max_output_tokens */
+	int64_t shared_prefix_tokens; /* synthetic, trace: the same in every prompt of a group */
+	int64_t prefix_groups;
+	double start_sec;              /* trace: slice of it */
+	struct maybe_f64 duration_sec; /* trace */
+	struct maybe_f64
+		reply_chars_per_token; /* file: length of the answer from that in the file */
 };
 
 enum arrival { TRAFFIC_CONSTANT, TRAFFIC_POISSON, TRAFFIC_GAMMA, TRAFFIC_TRACE };
@@ -91,9 +111,15 @@ struct traffic_config {
 	double burstiness;
 	struct maybe_i64 concurrency; /* closed loop with N in flight */
 	const char *trace;
+	double trace_scale; /* of the times of a trace; 0.5 is twice as fast */
 	struct maybe_f64 duration_sec;
 	double ramp_sec;
+	struct maybe_f64 ramp_to_rate, ramp_over_sec; /* the rate itself changes */
 	struct maybe_i64 seed;
+	/* Several loads in one launch, in this order; at most one of the two has any. */
+	struct f64_list rates, concurrencies;
+	double settle_sec; /* pause between two of them */
+	bool stop_when_overloaded;
 };
 
 struct slo_config {
@@ -277,6 +303,10 @@ struct llamacpp_config {
 	bool mmap, mlock;
 	double min_p;
 	const char *worker; /* path of another build of the worker; NULL: the one beside lem */
+	bool server;        /* llama-server instead of the embedded worker; what follows is its */
+	const char *server_program; /* NULL: llama-server from PATH, or what the image starts */
+	bool cache_prompt;
+	struct kv_list extra_args;
 	double load_timeout_sec, request_timeout_sec;
 };
 
@@ -310,7 +340,8 @@ struct experiment {
 	struct timeseries_config timeseries;
 	struct window_config window;
 	struct energy_config energy;
-	bool streaming; /* one request at a time, each token stamped */
+	bool streaming;       /* one request at a time, each token stamped */
+	bool client_roofline; /* measured before the engine is started */
 	enum backend backend;
 	enum runner_kind runner;
 	struct docker_config docker;

@@ -107,14 +107,25 @@ bool config_invalid(const struct config *c, const char *path);
 bool bind_value(struct config *c, const struct section *s, const struct option *o,
 		const struct node *n, void *field);
 bool bind_gpus(struct config *c, const struct node *n, struct str_list *ret);
+bool bind_lengths(struct config *c, const struct section *s, const struct option *o,
+		  const struct node *n, struct length_config *ret);
 
 /* check.c and friends */
 void config_check(struct config *c, const struct config_request *req);
 void check_values(struct config *c);
+/* check_loads.c: several loads in one launch, and rates that change. */
+void check_loads(struct config *c);
+bool check_loads_are_listed(const struct config *c); /* or a list of them is wrong already */
 void check_prompts(struct config *c);
 void check_env(struct config *c);
 void check_sections(struct config *c);
 void check_engine(struct config *c);
+/* extra_args: no option twice, nothing that chooses GPUs. */
+void check_extra(struct config *c, const struct section *s, const char *path,
+		 const struct kv_list *extra);
+void check_llama_server(struct config *c);
+/* "--tensor-parallel-size" and "tensor_parallel_size" are the same option. */
+void config_fold_name(const char *key, char *buf, size_t size);
 void check_docker(struct config *c);
 void check_parallel(struct config *c, const struct config_request *req);
 void check_shape(struct config *c, const struct config_request *req);

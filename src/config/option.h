@@ -27,6 +27,7 @@ enum option_type {
 	OPT_COMPILE,     /* false, true (the first of `choices`) or one of `choices` */
 	OPT_I64_OR_AUTO, /* struct maybe_i64, unset for "auto" */
 	OPT_BYTES,       /* struct maybe_i64: an integer, or a text with a unit such as 16g */
+	OPT_LENGTHS,     /* struct length_config: an integer, or a map of the options of `sub` */
 	OPT_MAP,
 };
 
@@ -51,8 +52,9 @@ struct option {
 	const char *unit;
 	const char *const *choices;                /* NULL-terminated */
 	const struct choice_alias *choice_aliases; /* ends with a NULL `old` */
-	const struct section *sub; /* OPT_MAP; of a RENAME row: the old keys below it */
-	const char *help;          /* one sentence; of REJECT and DROP rows: why */
+	const struct section
+		*sub;     /* OPT_MAP, OPT_LENGTHS; of a RENAME row: the old keys below it */
+	const char *help; /* one sentence; of REJECT and DROP rows: why */
 	enum verdict verdict;
 	bool silent;      /* RENAME: an alias, not worth a notice */
 	const char *to;   /* RENAME: dotted path ("@engine." is the section of the backend);
@@ -90,8 +92,9 @@ struct section {
 
 extern const struct section section_experiment; /* the root of all tables */
 extern const struct section section_decoder, section_dataset, section_prompts, section_traffic,
-	section_slo, section_warmup, section_baseline, section_timeseries, section_window,
-	section_energy, section_io, section_docker;
+	section_input_lengths, section_output_lengths, section_slo, section_warmup,
+	section_baseline, section_timeseries, section_window, section_energy, section_io,
+	section_docker;
 extern const struct section section_pytorch, section_vllm, section_tensorrt, section_sglang,
 	section_llamacpp, section_openai;
 extern const struct section section_old_batching, section_old_quantization, section_old_traffic,

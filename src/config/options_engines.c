@@ -40,13 +40,22 @@ static const struct option llamacpp_options[] = {
 	 .help = "Drop tokens less likely than this share of the most likely one."},
 	{"worker", OPT_STR, AT(worker),
 	 .help = "Path of another build of the worker; null: the one beside lem."},
+	{"server", OPT_BOOL, AT(server), "false",
+	 .help = "Start llama.cpp's own HTTP server, llama-server, instead of the embedded worker; "
+		 "batch_size is its number of slots."},
+	{"server_program", OPT_STR, AT(server_program),
+	 .help = "llama-server: a path, or a name looked up in PATH; null: llama-server from PATH, "
+		 "in a container what its image starts."},
+	{"cache_prompt", OPT_BOOL, AT(cache_prompt), "false",
+	 .help = "The server keeps prompts: repeated ones are partly free."},
+	{"extra_args", OPT_KV, AT(extra_args), .help = "Further options of llama-server."},
 	{"load_timeout_sec", OPT_F64, AT(load_timeout_sec), "600", RANGE(1, 86400), .unit = "s",
 	 .help = "The model must be loaded within."},
 	{"request_timeout_sec", OPT_F64, AT(request_timeout_sec), "600", RANGE(1, 86400),
 	 .unit = "s", .help = "The engine must make progress within."},
 };
 const struct section section_llamacpp = {"llamacpp",
-					 "The embedded engine, llama.cpp.",
+					 "llama.cpp: embedded, or its own server.",
 					 .is_engine = true,
 					 .backend = BACKEND_LLAMACPP,
 					 PRESENT(struct llamacpp_config, present),

@@ -87,6 +87,10 @@ static const struct option options[] = {
 	 .help = "One request at a time with every token stamped: time to first token and "
 		 "inter-token times of a single user."},
 	{"streaming_warmup_requests", MOVED, .to = "warmup.requests"},
+	{"client_roofline", OPT_BOOL, AT(client_roofline), "true", .engines = ~ENGINE(PYTORCH),
+	 .outside_hash = true,
+	 .help = "Measure what lem's own load client can do on this host, for about 0.2 s before "
+		 "the engine is started; the result tells how far below it the run stayed."},
 	{"backend", OPT_ENUM, AT(backend), "pytorch",
 	 CHOICES("pytorch", "vllm", "tensorrt", "sglang", "llamacpp", "openai"),
 	 .choice_aliases = (const struct choice_alias[]){{"transformers", "pytorch"}, {NULL, NULL}},

@@ -41,26 +41,77 @@ const struct section section_dataset = {"dataset", "Prompts from a named data se
 
 #define PROMPTS(f) offsetof(struct prompts_config, f)
 static const struct option prompts_options[] = {
-	{"type", OPT_ENUM, PROMPTS(type), "file", CHOICES("file", "huggingface", "synthetic"),
-	 .help = "Where prompts come from."},
+	{"type", OPT_ENUM, PROMPTS(type), "file",
+	 CHOICES("file", "huggingface", "synthetic", "trace"), .help = "Where prompts come from."},
 	{"path", OPT_STR, PROMPTS(path),
-	 .help = "file: text file, one prompt per line that is not blank."},
+	 .help = "file: a .txt with one prompt per line that is not blank, a .jsonl, or a .json "
+		 "(ShareGPT); trace: a .csv of requests (Azure, BurstGPT)."},
 	{"dataset", OPT_STR, PROMPTS(dataset), .help = "huggingface: id of the data set."},
 	{"split", OPT_STR, PROMPTS(split), "train", .help = "huggingface: split to read."},
 	{"subset", OPT_STR, PROMPTS(subset), .help = "huggingface: configuration of the data set."},
 	{"column", OPT_STR, PROMPTS(column),
-	 .help = "huggingface: column with the text; null: found by its name."},
+	 .help = "huggingface, file: column with the text; null: found by its name."},
 	{"sample_size", OPT_MAYBE_I64, PROMPTS(sample_size), AT_LEAST(1), .unit = "prompts",
 	 .help = "The first N prompts; null: all."},
 	{"shuffle", OPT_BOOL, PROMPTS(shuffle), "false",
 	 .help = "huggingface: shuffle before the first N are taken."},
 	{"seed", OPT_I64, PROMPTS(seed), "42", RANGE(0, OPTION_SEED_MAX),
-	 .help = "Seed of the shuffle and of synthetic tokens."},
-	{"count", OPT_I64, PROMPTS(count), "8", RANGE(1, 1000000), .unit = "prompts",
-	 .help = "synthetic: how many prompts."},
-	{"input_tokens", OPT_I64, PROMPTS(input_tokens), "128", AT_LEAST(1), .unit = "tokens",
-	 .help = "synthetic: length of each prompt."},
+	 .help = "Seed of the shuffle, of synthetic tokens and of their lengths; random_seed wins "
+		 "over it for the last two."},
+	{"count", OPT_I64, PROMPTS(count), "8", .min = 0, .max = 1000000, .unit = "prompts",
+	 .help = "synthetic: how many prompts; 0, and the default with a file of lengths: as many "
+		 "as it has."},
+	{"input_tokens", OPT_LENGTHS, PROMPTS(input_tokens), "128", AT_LEAST(1), .unit = "tokens",
+	 .sub = &section_input_lengths,
+	 .help = "synthetic: length of each prompt, or a distribution of lengths."},
+	{"output_tokens", OPT_LENGTHS, PROMPTS(output_tokens), AT_LEAST(1), .unit = "tokens",
+	 .sub = &section_output_lengths,
+	 .help = "synthetic, file: exactly this many tokens of each answer, or a distribution; "
+		 "null: what min_output_tokens and max_output_tokens say."},
+	{"shared_prefix_tokens", OPT_I64, PROMPTS(shared_prefix_tokens), "0", .min = 0,
+	 .max = OPTION_INT_MAX, .unit = "tokens",
+	 .help = "synthetic, trace: prompts of a group begin with so many tokens in common, which "
+		 "count as part of their length; 0: no two prompts have a beginning in common."},
+	{"prefix_groups", OPT_I64, PROMPTS(prefix_groups), "1", RANGE(1, 1000000),
+	 .help = "synthetic, trace: number of different shared beginnings, which the prompts take "
+		 "in "
+		 "turn."},
+	{"start_sec", OPT_F64, PROMPTS(start_sec), "0", .min = 0, .max = 1e9, .unit = "s",
+	 .help = "trace: leave out what came earlier than this after its first row."},
+	{"duration_sec", OPT_MAYBE_F64, PROMPTS(duration_sec), ABOVE(0, 1e9), .unit = "s",
+	 .help = "trace: take this much of it, before traffic.trace_scale; null: to its end."},
+	{"reply_chars_per_token", OPT_MAYBE_F64, PROMPTS(reply_chars_per_token), ABOVE(0, 1000),
+	 .unit = "characters",
+	 .help = "file: force answers of the length of the reply in the file (ShareGPT: the next "
+		 "assistant turn), estimated as its characters over this, such as 4; null: no."},
 };
+
+#define LENGTH(f) offsetof(struct length_config, f)
+static const struct option length_options[] = {
+	{"distribution", OPT_ENUM, LENGTH(distribution),
+	 CHOICES("fixed", "uniform", "lognormal", "file"), .help = "How lengths are drawn."},
+	{"tokens", OPT_I64, LENGTH(tokens), AT_LEAST(1), .unit = "tokens",
+	 .help = "fixed: all the same; `X: 128` is short for `X: {distribution: fixed, tokens: "
+		 "128}`."},
+	{"min", OPT_MAYBE_I64, LENGTH(min), AT_LEAST(1), .unit = "tokens",
+	 .help = "uniform, lognormal: not below; lognormal, null: 1."},
+	{"max", OPT_MAYBE_I64, LENGTH(max), AT_LEAST(1), .unit = "tokens",
+	 .help = "uniform, lognormal: not above; lognormal, null: the experiment's limit."},
+	{"median", OPT_MAYBE_F64, LENGTH(median), ABOVE(0, OPTION_INT_MAX), .unit = "tokens",
+	 .help = "lognormal: half of the lengths are below."},
+	{"mean", OPT_MAYBE_F64, LENGTH(mean), ABOVE(0, OPTION_INT_MAX), .unit = "tokens",
+	 .help = "lognormal: instead of median, the mean before min and max cut."},
+	{"sigma", OPT_MAYBE_F64, LENGTH(sigma), RANGE(0, 10),
+	 .help = "lognormal: standard deviation of the logarithm; traces of chats have about 1."},
+	{"path", OPT_STR, LENGTH(path),
+	 .help = "file: a number of tokens a line, or two, `input,output`; in order, and from the "
+		 "start again."},
+};
+const struct section section_input_lengths = {"prompts.input_tokens",
+					      "How long synthetic prompts are: a number, or this.",
+					      TABLE(length_options)};
+const struct section section_output_lengths = {
+	"prompts.output_tokens", "How long answers are: a number, or this.", TABLE(length_options)};
 const struct section section_prompts = {
 	"prompts", "Prompts from a file, from Hugging Face, or synthetic.",
 	.present = offsetof(struct prompts_config, present) + 1, TABLE(prompts_options)};
@@ -78,13 +129,33 @@ static const struct option traffic_options[] = {
 		 "even."},
 	{"concurrency", OPT_MAYBE_I64, TRAFFIC(concurrency), RANGE(1, 65536), .unit = "requests",
 	 .help = "Closed loop instead: keep this many requests in flight."},
-	{"trace", OPT_STR, TRAFFIC(trace), .help = "File with arrival times, for arrival: trace."},
+	{"trace", OPT_STR, TRAFFIC(trace),
+	 .help = "For arrival: trace, a file with a time in seconds a line; null: the times of "
+		 "prompts.type: trace."},
+	{"trace_scale", OPT_F64, TRAFFIC(trace_scale), "1.0", ABOVE(0, 1e6),
+	 .help = "For arrival: trace, its times are multiplied by this: 0.5 replays it twice as "
+		 "fast."},
 	{"duration_sec", OPT_MAYBE_F64, TRAFFIC(duration_sec), ABOVE(0, 604800), .unit = "s",
 	 .help = "Send for this long, repeating the prompts; null: each prompt once."},
 	{"ramp_sec", OPT_F64, TRAFFIC(ramp_sec), "0", RANGE(0, 86400), .unit = "s",
 	 .help = "Requests of the first seconds are sent but not counted."},
+	{"ramp_to_rate", OPT_MAYBE_F64, TRAFFIC(ramp_to_rate), ABOVE(0, 1e6), .unit = "requests/s",
+	 .help = "The rate changes evenly from rate to this one, and stays there. Not ramp_sec, "
+		 "which leaves the first requests uncounted."},
+	{"ramp_over_sec", OPT_MAYBE_F64, TRAFFIC(ramp_over_sec), ABOVE(0, 604800), .unit = "s",
+	 .help = "How long the change to ramp_to_rate takes; null: duration_sec."},
 	{"seed", OPT_MAYBE_I64, TRAFFIC(seed), RANGE(0, OPTION_SEED_MAX),
 	 .help = "Seed of the arrivals; null: random_seed."},
+	{"rates", OPT_F64_LIST, TRAFFIC(rates), ABOVE(0, 1e6), .unit = "requests/s",
+	 .help = "Several rates instead of rate: measured one after the other in one launch of "
+		 "the engine, each a run of its own."},
+	{"concurrencies", OPT_F64_LIST, TRAFFIC(concurrencies), RANGE(1, 65536), .unit = "requests",
+	 .help = "The same with several numbers in flight (closed loop)."},
+	{"settle_sec", OPT_F64, TRAFFIC(settle_sec), "3", RANGE(0, 3600), .unit = "s",
+	 .help = "rates, concurrencies: pause after the last answer of a load before the next."},
+	{"stop_when_overloaded", OPT_BOOL, TRAFFIC(stop_when_overloaded), "false",
+	 .help = "rates: the list ends after the first load that the server did not keep up "
+		 "with."},
 };
 const struct section section_traffic = {"traffic", "When requests are sent.",
 					.present = offsetof(struct traffic_config, present) + 1,
@@ -93,14 +164,14 @@ const struct section section_traffic = {"traffic", "When requests are sent.",
 #define SLO(f) offsetof(struct slo_config, f)
 static const struct option slo_options[] = {
 	{"ttft_ms", OPT_MAYBE_F64, SLO(ttft_ms), ABOVE(0, 1e9), .unit = "ms",
-	 .help = "Time to first token to stay below."},
+	 .help = "Time to first token, from the scheduled time; at most this."},
 	{"tpot_ms", OPT_MAYBE_F64, SLO(tpot_ms), ABOVE(0, 1e9), .unit = "ms",
-	 .help = "Time per output token to stay below."},
+	 .help = "Time per output token after the first; at most this."},
 	{"e2e_ms", OPT_MAYBE_F64, SLO(e2e_ms), ABOVE(0, 1e9), .unit = "ms",
-	 .help = "Time of a whole request to stay below."},
+	 .help = "Time of a whole request, from the scheduled time; at most this."},
 };
 const struct section section_slo = {
-	"slo", "Latency goals; the share of requests that meet them is reported.",
+	"slo", "Latency goals; how many requests meet all of them is reported.",
 	.present = offsetof(struct slo_config, present) + 1, TABLE(slo_options)};
 
 #define WARMUP(f) offsetof(struct warmup_config, f)

@@ -32,11 +32,13 @@ static const struct option options[] = {
 	 .help = "Prompts computed together; the cap for dynamic batches too."},
 	{"batching_strategy", OPT_CHOICE, AT(batching_strategy), "static",
 	 CHOICES("static", "dynamic", "sorted_static", "sorted_dynamic"),
-	 .help = "How prompts are grouped; sorted ones are ordered by their tokens."},
+	 .help = "How prompts are grouped; sorted ones take those with most tokens first."},
 	{"max_tokens_per_batch", OPT_MAYBE_I64, AT(max_tokens_per_batch), AT_LEAST(1),
-	 .unit = "tokens", .help = "Input tokens of a dynamic batch; null: max_input_tokens."},
+	 .unit = "tokens",
+	 .help = "Input tokens of a dynamic batch, padding included; null: max_input_tokens."},
 	{"num_processes", OPT_I64, AT(num_processes), "1", RANGE(1, 1024),
-	 .help = "Data parallel replicas; the prompts are divided among them."},
+	 .help = "Data parallel replicas, each on GPUs of its own; each prompt is computed by one "
+		 "of them."},
 	{"tensor_parallel_size", OPT_I64, AT(tensor_parallel_size), "1", RANGE(1, 1024),
 	 .unit = "GPUs", .help = "GPUs that share one replica."},
 	{"load_in_4bit", OPT_BOOL, AT(load_in_4bit), "false",
@@ -54,7 +56,7 @@ static const struct option options[] = {
 	 .help = "Attention kernel; one that is missing is an error, never replaced."},
 	{"torch_compile", OPT_COMPILE, AT(torch_compile), "false",
 	 CHOICES("default", "reduce-overhead", "max-autotune"),
-	 .help = "Compile the model; a failure is an error."},
+	 .help = "Compile the step of one token; a failure is an error."},
 	{"torch_compile_backend", OPT_CHOICE, AT(torch_compile_backend),
 	 CHOICES("inductor", "cudagraphs", "onnxrt", "aot_eager"),
 	 .help = "Compiler; needs torch_compile."},
@@ -62,12 +64,14 @@ static const struct option options[] = {
 	 .help = "Keep keys and values of past tokens."},
 	{"cache_implementation", OPT_CHOICE, AT(cache_implementation),
 	 CHOICES("dynamic", "static", "hybrid", "sliding_window"),
-	 .help = "Kind of the KV cache; null: the model's own."},
+	 .help = "Kind of the KV cache; null: the model's own, and static with torch_compile."},
 	{"low_cpu_mem_usage", OPT_BOOL, AT(low_cpu_mem_usage), "true",
-	 .help = "Load without a second copy in memory."},
+	 .help = "Load without a second copy in memory; false is an error from Transformers 5 on, "
+		 "which cannot."},
 	{"max_memory", OPT_KV, AT(max_memory),
-	 .help = "Memory per device, such as {\"0\": 10GiB, cpu: 30GiB}; numbers are positions in "
-		 "gpus."},
+	 .help = "Spread the model over several GPUs, with this memory of each, such as {\"0\": "
+		 "10GiB, "
+		 "\"1\": 10GiB}; numbers are positions in gpus."},
 	{"min_p", OPT_F64, AT(min_p), "0", UNIT_RANGE,
 	 .help = "Drop tokens less likely than this share of the most likely one; needs sampling."},
 	{"no_repeat_ngram_size", OPT_I64, AT(no_repeat_ngram_size), "0", .min = 0, .max = 1000,
@@ -75,7 +79,10 @@ static const struct option options[] = {
 	{"beam_search", OPT_MAP, AT(beam_search), .sub = &beam_section},
 	{"assisted_generation", OPT_MAP, AT(assisted_generation), .sub = &assisted_section},
 	{"extra_load", OPT_KV, AT(extra_load), .help = "Further arguments of from_pretrained()."},
-	{"extra_generate", OPT_KV, AT(extra_generate), .help = "Further arguments of generate()."},
+	{"extra_generate", OPT_KV, AT(extra_generate),
+	 .help = "Further arguments of generate(), of which these are honoured: bad_words_ids, "
+		 "suppress_tokens, sequence_bias, typical_p, epsilon_cutoff, eta_cutoff, "
+		 "eos_token_id."},
 	{"python", OPT_STR, AT(python), "python3",
 	 .help = "The interpreter that has PyTorch and Transformers: a path, or a name looked up "
 		 "in "

@@ -96,6 +96,7 @@ static const char *type_name(enum option_type t)
 					    "bool or choice",
 					    "int or `auto`",
 					    "size",
+					    "int or section",
 					    "section"};
 
 	return names[t];
@@ -153,7 +154,8 @@ static void add_section(struct str *out, const struct section *s)
 		str_addf(out, "| `_extends` | text | `null` |  | %s |\n",
 			 section_find(s, "_extends")->help);
 	for (size_t i = 0; i < s->n; i++)
-		if (option_is_key(&s->options[i]) && s->options[i].type == OPT_MAP)
+		if (option_is_key(&s->options[i]) &&
+		    (s->options[i].type == OPT_MAP || s->options[i].type == OPT_LENGTHS))
 			add_section(out, s->options[i].sub);
 }
 

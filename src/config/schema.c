@@ -93,6 +93,21 @@ static void add_bytes(struct jsonw *w, const struct option *o)
 	add_range(w, o);
 }
 
+static void add_section(struct jsonw *w, const struct section *s);
+
+static void add_lengths(struct jsonw *w, const struct option *o)
+{
+	jsonw_array(w, "anyOf");
+	jsonw_object(w, NULL);
+	type_or_null(w, "integer");
+	add_range(w, o);
+	jsonw_end_object(w);
+	jsonw_object(w, NULL);
+	add_section(w, o->sub);
+	jsonw_end_object(w);
+	jsonw_end_array(w);
+}
+
 static void add_type(struct jsonw *w, const struct option *o)
 {
 	switch (o->type) {
@@ -120,6 +135,7 @@ static void add_type(struct jsonw *w, const struct option *o)
 	case OPT_GPUS: add_gpus(w); break;
 	case OPT_I64_OR_AUTO: add_int_or_auto(w, o); break;
 	case OPT_BYTES: add_bytes(w, o); break;
+	case OPT_LENGTHS: add_lengths(w, o); break;
 	case OPT_MAP: break;
 	}
 }
@@ -140,8 +156,6 @@ static void add_default(struct jsonw *w, const struct option *o)
 	}
 	jsonw_raw(w, "default", str_c(&json));
 }
-
-static void add_section(struct jsonw *w, const struct section *s);
 
 static void add_key(struct jsonw *w, const struct option *o, const char *name, const char *old_of)
 {

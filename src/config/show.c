@@ -89,6 +89,33 @@ static void f64_list_json(struct jsonw *w, const char *key, const struct f64_lis
 	jsonw_end_array(w);
 }
 
+/* A number when it is one; else the keys that say something. */
+static void lengths_json(struct jsonw *w, const char *key, const struct option *o,
+			 const struct length_config *l)
+{
+	if (!l->set) {
+		jsonw_null(w, key);
+		return;
+	}
+	if (l->distribution == LENGTH_FIXED) {
+		jsonw_i64(w, key, l->tokens);
+		return;
+	}
+	jsonw_object(w, key);
+	for (size_t i = 0; i < o->sub->n; i++) {
+		const struct option *so = &o->sub->options[i];
+		const void *field = (const char *)l + so->offset;
+		bool said = so->type == OPT_ENUM ||
+			    (so->type == OPT_MAYBE_I64 && ((const struct maybe_i64 *)field)->set) ||
+			    (so->type == OPT_MAYBE_F64 && ((const struct maybe_f64 *)field)->set) ||
+			    (so->type == OPT_STR && *(const char *const *)field);
+
+		if (said)
+			option_json(w, so->name, so, field);
+	}
+	jsonw_end_object(w);
+}
+
 void option_json(struct jsonw *w, const char *key, const struct option *o, const void *field)
 {
 	const char *text;
@@ -107,6 +134,7 @@ void option_json(struct jsonw *w, const char *key, const struct option *o, const
 	case OPT_GPUS: list_json(w, key, field, true); break;
 	case OPT_F64_LIST: f64_list_json(w, key, field); break;
 	case OPT_KV: kv_json(w, key, field, str_eq(o->name, "env")); break;
+	case OPT_LENGTHS: lengths_json(w, key, o, field); break;
 	case OPT_I64_OR_AUTO:
 		if (((const struct maybe_i64 *)field)->set)
 			maybe_i64_json(w, key, field);

@@ -369,7 +369,7 @@ static void check_worker(const struct doctor_facts *f, struct doctor_result *r)
 
 static void check_pytorch(const struct doctor_facts *f, struct doctor_result *r)
 {
-	beside(f, r, f->tools.worker_pytorch, "lem_worker_pytorch.py",
+	beside(f, r, f->tools.worker_pytorch, "lem_worker_pytorch.pyz",
 	       "the PyTorch engine cannot be started");
 }
 

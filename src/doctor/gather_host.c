@@ -142,7 +142,7 @@ static void read_tools(struct doctor_facts *f)
 	t->docker_client = in_path("docker", &f->arena);
 	t->program_dir = arena_strdup(&f->arena, dir);
 	t->worker_llama = beside(dir, "lem-worker-llama");
-	t->worker_pytorch = there(dir, "lem_worker_pytorch.py");
+	t->worker_pytorch = there(dir, "lem_worker_pytorch.pyz");
 	t->gpuprobe = beside(dir, "lem-gpuprobe");
 }
 

@@ -40,4 +40,16 @@ struct energy_fault {
 size_t energy_faults(const struct sample_set *s, int64_t t0_ns, int64_t t1_ns,
 		     struct energy_fault *out, size_t cap);
 
+/*
+ * Leaves of a set what figures of these spans are made of, and as good: all readings in them and a
+ * little around them, with the last before and the first after each. The sample ring is kept 30 s
+ * around, where its lag is found. A GPU's energy counter is kept from the set's beginning to the
+ * last span's end: its steps lie on one grid, whose phase would be lost across a gap (and it is
+ * small: one or two readings a second). Spans in any order; n 0 leaves nothing.
+ */
+struct energy_span {
+	int64_t t0_ns, t1_ns;
+};
+void energy_cut(struct sample_set *s, const struct energy_span *spans, size_t n);
+
 #endif

@@ -6,9 +6,6 @@
 #include "energy/ring.h"
 #include "energy/uncertainty.h"
 
-/* How much around the window serves to find the ring's lag. */
-#define ALIGN_NS (30 * NS_PER_S)
-
 /* Power seen this far from an edge bounds what may have happened inside the edge's step. */
 #define LEVELS_NS (250 * NS_PER_MS)
 /* Steps on either side whose mean power counts as well. */
@@ -154,7 +151,8 @@ struct quantity integrate_counter(const struct series *counter, const struct ser
 	if (!reaches(&e, t0_ns, t1_ns, q.reason, sizeof(q.reason)))
 		return q;
 	if (levels && levels->signal == SIGNAL_POWER_RING_MW)
-		ring_align(levels, &e, t0_ns - ALIGN_NS, t1_ns + ALIGN_NS, &ring);
+		ring_align(levels, &e, t0_ns - INTEGRATE_ALIGN_NS, t1_ns + INTEGRATE_ALIGN_NS,
+			   &ring);
 	at_edge(&e, levels, &ring, t0_ns, &a);
 	at_edge(&e, levels, &ring, t1_ns, &b);
 	j = (b.uj - a.uj) / 1e6;

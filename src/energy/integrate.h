@@ -7,6 +7,9 @@
 #include "model/quantity.h"
 #include "model/sample.h"
 
+/* How much around the window serves to find the ring's lag. */
+#define INTEGRATE_ALIGN_NS (30 * NS_PER_S)
+
 /*
  * Counter at both edges, interpolated between steps. `levels` (NULL: none) is a power series of the
  * same device, mW, that shows how far power swings around the edges. Unknown when the readings do

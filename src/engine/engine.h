@@ -34,12 +34,25 @@ struct engine_request {
 	int threads_default; /* threads to use when the config does not say */
 };
 
+/* How a server is asked for the ids of a text, at /tokenize beside /v1. */
+enum engine_tokenize {
+	TOKENIZE_NOT,   /* it has no such endpoint */
+	TOKENIZE_VLLM,  /* load/tokenize.h; SGLang too */
+	TOKENIZE_LLAMA, /* llama-server */
+	TOKENIZE_ANY,   /* not known which server it is: found out by asking */
+};
+
 /* Paths of a server beside /v1; NULL: it has none. */
 struct engine_http {
 	const char *health;  /* answers 200 once it is up; that it can generate is asked apart */
-	const char *version; /* JSON with a member "version" */
-	const char *metrics; /* its own metrics, as text */
-	const char *options; /* JSON: the options it resolved */
+	const char *version; /* JSON with the version in a member of the name below */
+	const char *version_member; /* NULL: "version" */
+	const char *metrics;        /* its own metrics, as text */
+	const char *options;        /* JSON: the options it resolved */
+	enum engine_tokenize tokenize;
+	/* It ends the connection after a streamed answer, though it promises otherwise: lem asks
+	 * for just that, so that no request crosses the end. */
+	bool closes;
 };
 
 /* What model_name must become before launch(). */
@@ -51,7 +64,11 @@ enum model_form {
 
 struct engine_ops {
 	enum backend backend;
-	const char *name; /* as backend_name() spells it */
+	const char *name; /* in results; as backend_name() spells it, but for a second one of a
+			     backend */
+	/* A backend may have two engines (llama.cpp: embedded, and its server); NULL: takes all
+	 * that the others of its backend do not. Pure. */
+	bool (*takes)(const struct experiment *exp);
 	enum model_form model;
 	/* Pure; any thread; never blocks. Strings of ret live in a. LEM_E_REFUSED when the config
 	 * asks for what this engine cannot do. */
@@ -61,15 +78,20 @@ struct engine_ops {
 	const char *(*mode)(const struct experiment *exp);
 	/* On a host it is started from its image; false: its worker lies beside lem. */
 	bool needs_container;
+	/* MODEL_GGUF: it turns every token into text, so a synthetic model is made with a
+	 * vocabulary. */
+	bool needs_vocabulary;
 	const struct engine_http *http; /* of CHANNEL_HTTP; NULL: it speaks workers/PROTOCOL.md */
 };
 
-/* NULL when this version cannot start that engine. */
+/* The one that an experiment asks for; NULL when this version cannot start it. */
+const struct engine_ops *engine_for(const struct experiment *exp);
+/* The first of a backend: what it does with a model is the same for all. NULL as above. */
 const struct engine_ops *engine_find(enum backend backend);
 /* "llamacpp, …" for messages; static string. */
 const char *engine_names(void);
 
 extern const struct engine_ops engine_pytorch, engine_vllm, engine_tensorrt, engine_sglang,
-	engine_llamacpp, engine_openai;
+	engine_llamacpp, engine_llama_server, engine_openai;
 
 #endif

@@ -1,11 +1,11 @@
-#include "engine/common.h"
+#include "engine/llamacpp.h"
 
 #define WORKER "lem-worker-llama"
 
 /* All layers: llama.cpp takes any number above the model's as "all". */
 enum { ALL_LAYERS = 9999, STOP_GRACE_S = 10 };
 
-static int64_t gpu_layers(const struct engine_request *req)
+int64_t llamacpp_gpu_layers(const struct engine_request *req)
 {
 	const struct llamacpp_config *c = &req->exp->llamacpp;
 
@@ -19,7 +19,17 @@ static int64_t or_default(struct maybe_i64 v, int64_t otherwise)
 	return v.set ? v.v : otherwise;
 }
 
-static int64_t batch_size(const struct experiment *e)
+int64_t llamacpp_threads(const struct engine_request *req)
+{
+	return or_default(req->exp->llamacpp.threads, req->threads_default);
+}
+
+int64_t llamacpp_threads_batch(const struct engine_request *req)
+{
+	return or_default(req->exp->llamacpp.threads_batch, llamacpp_threads(req));
+}
+
+int64_t llamacpp_sequences(const struct experiment *e)
 {
 	return e->streaming ? 1 : e->llamacpp.batch_size;
 }
@@ -36,14 +46,13 @@ static char *load_request(const struct engine_request *req, const char *model, s
 	jsonw_str(&w, "op", "load");
 	jsonw_i64(&w, "protocol", 1);
 	jsonw_str(&w, "model", model);
-	jsonw_i64(&w, "batch_size", batch_size(e));
+	jsonw_i64(&w, "batch_size", llamacpp_sequences(e));
 	jsonw_i64(&w, "n_ctx", or_default(c->n_ctx, 0));
 	jsonw_i64(&w, "n_batch", c->n_batch);
 	jsonw_i64(&w, "n_ubatch", c->n_ubatch);
-	jsonw_i64(&w, "threads", or_default(c->threads, req->threads_default));
-	jsonw_i64(&w, "threads_batch",
-		  or_default(c->threads_batch, or_default(c->threads, req->threads_default)));
-	jsonw_i64(&w, "n_gpu_layers", gpu_layers(req));
+	jsonw_i64(&w, "threads", llamacpp_threads(req));
+	jsonw_i64(&w, "threads_batch", llamacpp_threads_batch(req));
+	jsonw_i64(&w, "n_gpu_layers", llamacpp_gpu_layers(req));
 	jsonw_i64(&w, "main_gpu", c->main_gpu);
 	jsonw_str(&w, "split_mode", c->split_mode);
 	jsonw_array(&w, "tensor_split");
@@ -69,13 +78,18 @@ static const char *show_file(struct launch_draft *d, const char *path, const cha
 	return inside;
 }
 
-static const char *model_file(struct launch_draft *d)
+const char *llamacpp_model(struct launch_draft *d)
 {
-	const char *slash = strrchr(d->req->model_path, '/');
+	const char *path = d->req->model_path, *slash = strrchr(path, '/');
 
-	return show_file(
-		d, d->req->model_path,
-		arena_printf(d->a, IN_MODELS "/%s", slash ? slash + 1 : d->req->model_path));
+	if (!str_ends(path, ".gguf")) {
+		lem_fail(d->err, LEM_E_REFUSED, "llama.cpp reads GGUF files, and '%s' is not one",
+			 d->req->exp->model_name);
+		lem_error_fix(d->err, "name a .gguf file, hf:ORG/REPO:FILE.gguf, or "
+				      "synthetic:llama-15m");
+		return NULL;
+	}
+	return show_file(d, path, arena_printf(d->a, IN_MODELS "/%s", slash ? slash + 1 : path));
 }
 
 static const char *worker_file(struct launch_draft *d)
@@ -102,19 +116,12 @@ static int llamacpp_launch(const struct engine_request *req, struct arena *a,
 		.silence_ns = (int64_t)(req->exp->llamacpp.request_timeout_sec * 1e9),
 		.stop_grace_ns = STOP_GRACE_S * NS_PER_S,
 	};
+	const char *worker = worker_file(&d), *model = worker ? llamacpp_model(&d) : NULL;
 	int rc;
 
-	if (!str_ends(req->model_path, ".gguf")) {
-		lem_fail(err, LEM_E_REFUSED, "llama.cpp reads GGUF files, and '%s' is not one",
-			 req->exp->model_name);
-		return lem_error_fix(
-			err, "name a .gguf file, hf:ORG/REPO:FILE.gguf, or synthetic:llama-15m");
-	}
-	const char *worker = worker_file(&d);
-
-	if (!worker)
+	if (!model)
 		return -(int)err->code;
-	s.load_json = load_request(req, model_file(&d), a);
+	s.load_json = load_request(req, model, a);
 	/* the images of llama.cpp have an entrypoint of their own */
 	if (req->in_container)
 		s.entrypoint = worker;

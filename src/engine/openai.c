@@ -25,6 +25,7 @@ static int openai_launch(const struct engine_request *req, struct arena *a, stru
 static const struct engine_http http = {
 	.version = "/version",
 	.metrics = "/metrics",
+	.tokenize = TOKENIZE_ANY,
 };
 
 const struct engine_ops engine_openai = {

@@ -85,6 +85,7 @@ static const struct engine_http http = {
 	.version = "/get_server_info",
 	.metrics = "/metrics",
 	.options = "/get_server_info",
+	.tokenize = TOKENIZE_VLLM,
 };
 
 const struct engine_ops engine_sglang = {

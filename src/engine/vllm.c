@@ -185,6 +185,7 @@ static const struct engine_http http = {
 	.health = "/health",
 	.version = "/version",
 	.metrics = "/metrics",
+	.tokenize = TOKENIZE_VLLM,
 };
 
 const struct engine_ops engine_vllm = {

@@ -9,21 +9,16 @@ size_t http_body_input_tokens(const struct experiment *e, const struct prompt *p
 	return p->tokens ? MIN(p->n_tokens, (size_t)e->max_input_tokens) : 0;
 }
 
-static bool is_forced(const struct experiment *e)
-{
-	return e->min_output_tokens == e->max_output_tokens;
-}
-
 /* Beyond what every dialect has. Of a server of unknown kind the first answer shows whether it
  * honours the length. */
 static void add_length(json_t *body, const struct http_body_request *q, int64_t most)
 {
-	const struct experiment *e = q->exp;
+	int64_t forced = prompt_forced(q->prompt, q->exp),
+		least = forced ? forced : q->exp->min_output_tokens;
 
-	if (e->min_output_tokens)
-		json_object_set_new(body, "min_tokens",
-				    json_integer(MIN(e->min_output_tokens, most)));
-	if (is_forced(e))
+	if (least && q->exp->backend != BACKEND_LLAMACPP) /* which has no such thing */
+		json_object_set_new(body, "min_tokens", json_integer(MIN(least, most)));
+	if (forced)
 		json_object_set_new(body, "ignore_eos", json_true());
 }
 
@@ -63,6 +58,48 @@ static void add_vllm(json_t *body, const struct vllm_config *v)
 	json_object_set_new(body, "logit_bias", bias);
 }
 
+static void add_f64(json_t *body, const char *key, double v)
+{
+	json_object_set_new(body, key, json_real(v));
+}
+
+/* llama-server has defaults of its own for all of them (top_k 40, top_p 0.95, min_p 0.05), and runs
+ * its whole chain over the vocabulary for each token. So the chain is said, in the embedded
+ * worker's order, with what this config asks for and nothing else. Of one candidate nothing is
+ * drawn: the cheapest form of greedy that it has. */
+static void add_llamacpp(json_t *body, const struct experiment *e)
+{
+	const struct decoder_config *d = &e->decoder;
+	bool greedy = !d->do_sample || d->temperature <= 0;
+	bool penalty = d->repetition_penalty > 0 &&
+		       (d->repetition_penalty < 1 || d->repetition_penalty > 1);
+	json_t *chain = json_array();
+	int64_t top_k = greedy ? 1 : d->top_k;
+
+	if (penalty) {
+		json_array_append_new(chain, json_string("penalties"));
+		add_f64(body, "repeat_penalty", d->repetition_penalty);
+		/* the whole of what was said, as for the other engines */
+		json_object_set_new(body, "repeat_last_n",
+				    json_integer(e->max_input_tokens + e->max_output_tokens));
+	}
+	if (top_k > 0) {
+		json_array_append_new(chain, json_string("top_k"));
+		json_object_set_new(body, "top_k", json_integer(top_k));
+	}
+	if (!greedy && d->top_p < 1) {
+		json_array_append_new(chain, json_string("top_p"));
+		add_f64(body, "top_p", d->top_p);
+	}
+	if (!greedy && e->llamacpp.min_p > 0) {
+		json_array_append_new(chain, json_string("min_p"));
+		add_f64(body, "min_p", e->llamacpp.min_p);
+	}
+	if (!greedy)
+		json_array_append_new(chain, json_string("temperature"));
+	json_object_set_new(body, "samplers", chain);
+}
+
 /* Fields of the config come over those of the dialect, extra_body over both. */
 static int add_fields(const struct http_body_request *q, int64_t most, const struct str *base,
 		      struct str *out, struct lem_error *err)
@@ -75,7 +112,10 @@ static int add_fields(const struct http_body_request *q, int64_t most, const str
 		return lem_fail(err, LEM_E_REFUSED,
 				"a prompt cannot be sent as JSON: it is no UTF-8, or holds a NUL");
 	add_length(body, q, most);
-	add_sampling(body, e);
+	if (e->backend == BACKEND_LLAMACPP)
+		add_llamacpp(body, e);
+	else
+		add_sampling(body, e);
 	if (e->backend == BACKEND_VLLM)
 		add_vllm(body, &e->vllm);
 	if (e->backend == BACKEND_OPENAI)
@@ -92,7 +132,10 @@ static int add_fields(const struct http_body_request *q, int64_t most, const str
 int http_body(const struct http_body_request *q, struct str *out, struct lem_error *err)
 {
 	const struct experiment *e = q->exp;
-	int64_t most = q->max_output_tokens ? q->max_output_tokens : e->max_output_tokens;
+	int64_t forced = prompt_forced(q->prompt, e), most = q->max_output_tokens
+								     ? q->max_output_tokens
+							     : forced ? forced
+								      : e->max_output_tokens;
 	_cleanup_str_ struct str base = STR_INIT;
 	const struct openai_ask a = {
 		.dialect = openai_dialect_of(backend_name(e->backend)),
@@ -102,9 +145,10 @@ int http_body(const struct http_body_request *q, struct str *out, struct lem_err
 		.tokens = q->prompt->tokens,
 		.n_tokens = http_body_input_tokens(e, q->prompt),
 		.max_tokens = (int32_t)MIN(most, (int64_t)INT32_MAX),
-		.exact = is_forced(e),
+		.exact = forced > 0,
 		.stream = true,
 		.usage_in_chunks = true,
+		.cache_prompt = e->backend == BACKEND_LLAMACPP && e->llamacpp.cache_prompt,
 		.temperature = e->decoder.do_sample ? e->decoder.temperature : 0,
 		.has_seed = e->random_seed.set,
 		.seed = e->random_seed.v,

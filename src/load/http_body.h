@@ -3,9 +3,11 @@
  * the config says beyond it (sampling, extra_body). Pure.
  *
  * Same config, same work: prompts of token ids are sent as ids (completions only), cut to
- * max_input_tokens; texts are sent whole. min_output_tokens = max_output_tokens forces the length:
- * ignore_eos and min_tokens, which vLLM, SGLang and TensorRT-LLM know (engines.md section 5); of
- * another server the first answer shows whether it does. Always streamed, with usage.
+ * max_input_tokens; texts are sent whole. A length of the prompt's own, or min_output_tokens =
+ * max_output_tokens, forces the answer's: ignore_eos and min_tokens, which vLLM, SGLang and
+ * TensorRT-LLM know (engines.md section 5); llama-server takes ignore_eos, no other minimum, and
+ * the chain of its samplers in words; of another server the first answer shows whether it does.
+ * Always streamed, with usage.
  */
 #ifndef LEM_LOAD_HTTP_BODY_H
 #define LEM_LOAD_HTTP_BODY_H
@@ -20,7 +22,7 @@ struct http_body_request {
 	const struct prompt *prompt;
 	const char *model; /* as the server names it */
 	bool chat;
-	int64_t max_output_tokens; /* instead of the config's; 0: the config's */
+	int64_t max_output_tokens; /* instead of the prompt's or the config's; 0: theirs */
 };
 
 /* Tokens of the prompt that are sent; 0: not known, it is text. */

@@ -43,11 +43,12 @@ void http_conn_fail(struct http_loop *l, uint32_t i, enum http_load_failure f, c
 		    int64_t now)
 {
 	uint32_t job = l->conns[i].job;
+	bool again = job != HTTP_NONE && http_retry_takes(l, i, f, now);
 
 	l->conns[i].job = HTTP_NONE;
 	http_conn_close(l, i);
-	if (job != HTTP_NONE)
-		http_loop_ended(l, job, f, why, now);
+	if (job != HTTP_NONE && !again)
+		http_loop_ended(l, job, http_retry_failure(l, job, f), why, now);
 }
 
 static void watch(struct http_loop *l, uint32_t i, int op, bool out)
@@ -135,7 +136,7 @@ void http_conn_dial(struct http_loop *l, uint32_t job, int64_t now)
 	c->state = CONN_DIALLING;
 	c->tls = NULL;
 	c->job = job;
-	c->listed = c->used = false;
+	c->listed = c->used = c->served = false;
 	l->n_dialled++;
 	if (dial_from(l, i, 0, &errnum))
 		http_list_add(l, &l->dials, i, now + l->connect_timeout_ns);
@@ -304,8 +305,10 @@ void http_conn_send(struct http_loop *l, uint32_t i, uint32_t job, int64_t now)
 	http_list_add(l, &l->requests, i, now + l->request_timeout_ns);
 	l->jobs[job].reused = c->used;
 	c->used = true;
-	atomic_fetch_add_explicit(&l->n_sent, 1, memory_order_relaxed);
-	l->jobs[job].t_sent_ns = clock_now_ns();
+	if (!l->jobs[job].t_sent_ns) { /* sent again: it was sent when it first was */
+		atomic_fetch_add_explicit(&l->n_sent, 1, memory_order_relaxed);
+		l->jobs[job].t_sent_ns = clock_now_ns();
+	}
 	push(l, i, now);
 }
 
@@ -365,6 +368,7 @@ static void complete(struct http_loop *l, uint32_t i, bool reusable, int64_t t_n
 	c->job = HTTP_NONE;
 	if (reusable) {
 		c->state = CONN_IDLE;
+		c->served = true;
 		l->idle[l->n_idle++] = i;
 	} else {
 		http_conn_close(l, i);

@@ -4,6 +4,7 @@
  *   http_load.c    the call: checks, reserves, resolves, starts the thread, waits, hands over
  *   http_loop.c    the thread: what is due, deadlines, events
  *   http_conn.c    one connection: dial, handshake, send, receive
+ *   http_retry.c   a request that was sent on a connection which the server was just closing
  *   http_read.c    afterwards: from the log of receives to the result
  */
 #ifndef LEM_LOAD_HTTP_IMPL_H
@@ -37,6 +38,7 @@ struct http_conn {
 	uint32_t prev, next; /* in one of the deadline lists */
 	bool listed;
 	bool used;     /* served before, or was made before the start */
+	bool served;   /* an answer came on it */
 	bool want_out; /* epoll watches for room to write */
 	uint8_t address;
 	size_t sent; /* bytes of head and body */
@@ -53,6 +55,8 @@ struct http_work { /* beside http_load_job: what only the loop needs of a job */
 	struct recv_chain chain;
 	int64_t t_begun_ns;
 	bool complete, event_stream, encoded;
+	uint8_t was;         /* enum http_load_failure of the first try; OK: there was one only */
+	uint32_t next_retry; /* in the list of those that wait for a fresh connection */
 };
 
 struct http_loop {
@@ -80,6 +84,8 @@ struct http_loop {
 	uint32_t *unused; /* stack of closed entries */
 	uint32_t n_unused;
 	struct http_list requests, dials;
+	uint32_t retry_first, retry_last; /* jobs; HTTP_NONE: none */
+	size_t n_retried;
 
 	int epoll_fd, wake_fd;
 	bool stopping; /* no more jobs are begun */
@@ -105,6 +111,22 @@ struct http_loop {
 
 /* http_load.c */
 uint64_t http_response_max(const struct http_load_request *q, size_t job);
+
+/* http_advice.c: what can be done about it, as the error's fix. */
+void http_load_advise(struct lem_error *err, enum http_load_failure f, int32_t status,
+		      int64_t timeout_ns);
+
+/* http_retry.c */
+/* Whether the job of connection c, which fails with f, is to be sent again; then it waits for
+ * http_retry_begin. To be asked before the connection is closed. */
+bool http_retry_takes(struct http_loop *l, uint32_t c, enum http_load_failure f, int64_t now);
+/* Dials for those that wait, outside of the handling of events: their entries may be used anew. */
+void http_retry_begin(struct http_loop *l, int64_t now);
+/* What a job that was sent twice has failed with: its first failure, when the second try never came
+ * to an answer's first byte. */
+enum http_load_failure http_retry_failure(const struct http_loop *l, uint32_t job,
+					  enum http_load_failure f);
+void http_retry_cancel(struct http_loop *l, int64_t now);
 
 /* http_conn.c */
 /* A new connection, for a job or (HTTP_NONE) to have it ready. */

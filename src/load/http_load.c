@@ -349,6 +349,7 @@ static void hand_over(struct http_loop *l, struct http_load_result *ret)
 			    (double)(ret->t_end_ns - ret->t_start_ns);
 	ret->urgency = urgency_name(l->urgency);
 	ret->n_connections = l->n_dialled;
+	ret->n_retried = l->n_retried;
 	ret->max_in_flight = l->max_in_flight;
 	ret->n_waited = l->n_waited;
 	ret->n_receives = l->n_receives;
@@ -418,6 +419,8 @@ int http_load_run(const struct http_load_request *q, struct http_load_result *re
 			      .epoll_fd = -1,
 			      .wake_fd = -1,
 			      .failed_job = HTTP_NONE,
+			      .retry_first = HTTP_NONE,
+			      .retry_last = HTTP_NONE,
 			      .requests = {HTTP_NONE, HTTP_NONE},
 			      .dials = {HTTP_NONE, HTTP_NONE}};
 	const char *why = "";

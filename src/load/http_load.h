@@ -157,6 +157,10 @@ struct http_load_job {
 	char finish[16];  /* "stop", "length", …; "" when not told */
 	const char *text; /* NULL unless keep_text; UTF-8, may hold U+FFFD */
 	bool reused;      /* on a connection that had served before, or preconnected */
+	/* Sent twice: the server was closing the connection that had served before (RST, or its end
+	 * within a second and without a byte of an answer) as the request went out on it. t_sent_ns
+	 * is that of the first time, everything else of the second. */
+	bool retried;
 };
 
 /* How far the client kept to its schedule: from t_scheduled of each job to when the client began
@@ -185,7 +189,8 @@ struct http_load_result {
 	int64_t spin_ns; /* of cpu_ns: looked without sleeping, because a job was about to be due */
 	double busy; /* (cpu − spin) / (t_end − t_start): near 1, the client was the limit */
 	size_t n_connections, max_in_flight;
-	size_t n_waited; /* jobs that were due while every connection allowed was taken */
+	size_t n_retried; /* jobs that were sent twice */
+	size_t n_waited;  /* jobs that were due while every connection allowed was taken */
 	size_t n_receives, n_kernel_stamps; /* of which stamped by the kernel */
 	bool cancelled;
 	const char *urgency; /* of the load thread: "ordinary", "nice", "realtime"; static */

@@ -90,6 +90,8 @@ static int64_t next_due_ns(const struct http_loop *l)
 	return l->start_ns;
 }
 
+static void dispatch(struct http_loop *l);
+
 static void find_due(struct http_loop *l, int64_t now)
 {
 	int64_t due;
@@ -98,8 +100,11 @@ static void find_due(struct http_loop *l, int64_t now)
 		release_turn(l, due);
 		l->n_open++;
 	}
-	if (now >= l->no_more_ns)
-		l->stopping = true;
+	if (now < l->no_more_ns)
+		return;
+	if (l->q->plan.mode == HTTP_LOAD_OPEN)
+		dispatch(l); /* what was due before the end, when the loop wakes just after it */
+	l->stopping = true;
 }
 
 static void begin(struct http_loop *l, uint32_t job)
@@ -254,6 +259,7 @@ static void end_all(struct http_loop *l, int64_t now)
 		if (l->conns[i].state != CONN_FREE)
 			http_conn_fail(l, i, HTTP_LOAD_CANCELLED, "ended before it was complete",
 				       now);
+	http_retry_cancel(l, now);
 }
 
 static void serve(struct http_loop *l)
@@ -262,6 +268,7 @@ static void serve(struct http_loop *l)
 
 	while (!over(l) && !cancelled(l) && now < l->end_ns) {
 		find_due(l, now);
+		http_retry_begin(l, now);
 		dispatch(l);
 		if (over(l))
 			break;

@@ -37,8 +37,13 @@ static void keep_failure(struct reader *r, size_t i, const char *why)
 
 	if (e->code != LEM_E_NONE || j->failure == HTTP_LOAD_NOT_SENT)
 		return;
-	lem_fail(e, LEM_E_ENGINE, "request %zu failed (%s): %s", i,
-		 http_load_failure_name(j->failure), why);
+	if (r->ret->n_jobs == 1)
+		lem_fail(e, LEM_E_ENGINE, "the request failed (%s): %s",
+			 http_load_failure_name(j->failure), why);
+	else
+		lem_fail(e, LEM_E_ENGINE, "request %zu failed (%s): %s", i,
+			 http_load_failure_name(j->failure), why);
+	http_load_advise(e, j->failure, j->status, r->l->request_timeout_ns);
 	lem_error_where(e, "%s://%s:%u%s", r->l->q->target.tls ? "https" : "http",
 			r->l->q->target.host, r->l->q->target.port, r->l->q->target.path);
 }
@@ -48,6 +53,7 @@ static void keep(struct reader *r, size_t i, const struct answer *a)
 	struct http_load_job *j = &r->ret->jobs[i];
 
 	j->doubts = a->doubts;
+	j->retried = r->l->work[i].was != HTTP_LOAD_OK;
 	j->prompt_tokens = a->prompt_tokens;
 	j->completion_tokens = a->completion_tokens;
 	j->cached_tokens = a->cached_tokens;

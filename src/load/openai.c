@@ -103,6 +103,8 @@ static void streaming(const struct openai_ask *a, struct jsonw *w)
 	if (in_chunks)
 		jsonw_bool(w, "continuous_usage_stats", true);
 	jsonw_end_object(w);
+	if (a->usage_in_chunks && a->dialect == OPENAI_LLAMACPP)
+		jsonw_bool(w, "timings_per_token", true);
 }
 
 static int check(const struct openai_ask *a, struct lem_error *err)
@@ -141,7 +143,7 @@ int openai_body(const struct openai_ask *a, struct str *out, struct lem_error *e
 	if (a->has_seed)
 		jsonw_i64(&w, "seed", a->seed);
 	if (a->dialect == OPENAI_LLAMACPP) /* its slots reuse what they remember otherwise */
-		jsonw_bool(&w, "cache_prompt", false);
+		jsonw_bool(&w, "cache_prompt", a->cache_prompt);
 	streaming(a, &w);
 	jsonw_end_object(&w);
 	return 0;

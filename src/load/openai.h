@@ -3,7 +3,9 @@
  *
  * Sources (facts on engines, section 5): vLLM and SGLang honour min_tokens and ignore_eos on both
  * endpoints; TensorRT-LLM the same, with max_completion_tokens for chat, and refuses stream_options
- * without stream; llama.cpp takes max_tokens, ignore_eos and needs cache_prompt: false;
+ * without stream; llama.cpp takes max_tokens, ignore_eos and needs cache_prompt: false, and tells
+ * tokens so far as `timings` (timings_per_token), since it sends none for a token that ends within
+ * a character;
  * Transformers serve takes its options as a JSON string in generation_config; of any other server
  * only max_tokens may be expected.
  */
@@ -34,7 +36,8 @@ struct openai_ask {
 	int32_t max_tokens; /* ≥ 1 */
 	bool exact;         /* that many, whatever the model would say */
 	bool stream;
-	bool usage_in_chunks; /* vLLM, SGLang: tokens so far in each chunk */
+	bool usage_in_chunks; /* vLLM, SGLang, llama.cpp: tokens so far in each chunk */
+	bool cache_prompt;    /* llama.cpp: what a slot remembers may be used again */
 	double temperature;
 	bool has_seed;
 	int64_t seed;

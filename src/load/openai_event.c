@@ -112,6 +112,42 @@ static bool on_usage(struct json_scan *s, const char *key, size_t n, void *arg)
 	return json_scan_skip(s);
 }
 
+/* llama-server's word on tokens so far, in each chunk (timings_per_token). */
+struct timings {
+	int32_t cache_n, prompt_n, predicted_n; /* −1: not told */
+};
+
+static bool on_timing(struct json_scan *s, const char *key, size_t n, void *arg)
+{
+	struct timings *t = arg;
+
+	if (is(key, n, "cache_n"))
+		return json_scan_count(s, &t->cache_n);
+	if (is(key, n, "prompt_n"))
+		return json_scan_count(s, &t->prompt_n);
+	if (is(key, n, "predicted_n"))
+		return json_scan_count(s, &t->predicted_n);
+	return json_scan_skip(s);
+}
+
+/* Counts as usage where there is none; prompt_n is without what came from the cache. */
+static bool timings(struct json_scan *s, struct openai_event *e)
+{
+	struct timings t = {-1, -1, -1};
+
+	if (!json_scan_object(s, on_timing, &t))
+		return false;
+	if (t.predicted_n < 0 || e->has_usage)
+		return true;
+	e->has_usage = true;
+	e->completion_tokens = t.predicted_n;
+	if (t.prompt_n < 0 || t.cache_n < 0 || t.prompt_n > INT32_MAX - t.cache_n)
+		return true;
+	e->prompt_tokens = t.prompt_n + t.cache_n;
+	e->cached_tokens = t.cache_n;
+	return true;
+}
+
 static bool message(struct json_scan *s, struct openai_event *e)
 {
 	struct json_string t;
@@ -160,6 +196,8 @@ static bool on_top(struct json_scan *s, const char *key, size_t n, void *arg)
 		e->has_usage = true;
 		return json_scan_object(s, on_usage, e);
 	}
+	if (is(key, n, "timings") && json_scan_peek(s) == '{')
+		return timings(s, e);
 	if (is(key, n, "error"))
 		return error(s, e);
 	if (is(key, n, "object"))

@@ -6,6 +6,9 @@
  * Consecutive events of a stream differ in their text only, so a memo of the last one lets the next
  * be compared instead of scanned: same bytes before and after one string are the same object.
  *
+ * llama-server tells tokens so far as `timings` (predicted_n, prompt_n, cache_n) beside each text:
+ * they count as usage where an event has none.
+ *
  * Both shapes are read: completions (choices[0].text) and chat (choices[0].delta or .message with
  * content, reasoning_content or reasoning, tool_calls). Errors: {"error": …} and
  * {"object": "error", "message": …}. Of several choices only the first is read: lem asks for one.

@@ -8,7 +8,7 @@ static void json_cleanup(json_t **j)
 }
 #define _cleanup_json_ _cleanup_(json_cleanup)
 
-enum { MAX_RESULTS = 1 << 24, MAX_DEVICES = 1024 };
+enum { MAX_RESULTS = 1 << 24, MAX_DEVICES = 1024, MAX_COUNTS = 64 };
 
 static int parse_object(const char *line, json_t **ret, struct lem_error *err)
 {
@@ -168,6 +168,19 @@ static int parse_result(const json_t *j, struct arena *a, struct worker_result *
 	return 0;
 }
 
+/* Counts of other types, and more than MAX_COUNTS, are left out: they enter no figure. */
+static void parse_counts(json_t *counts, struct arena *a, struct worker_done *d)
+{
+	const char *name;
+	json_t *v;
+
+	d->counts = arena_array(a, MAX_COUNTS, sizeof(*d->counts));
+	json_object_foreach (counts, name, v)
+		if (json_is_integer(v) && json_integer_value(v) >= 0 && d->n_counts < MAX_COUNTS)
+			d->counts[d->n_counts++] =
+				(struct worker_count){arena_strdup(a, name), json_integer_value(v)};
+}
+
 int worker_parse_done(const char *line, struct arena *a, struct worker_done *ret,
 		      struct lem_error *err)
 {
@@ -187,6 +200,7 @@ int worker_parse_done(const char *line, struct arena *a, struct worker_done *ret
 	for (size_t i = 0; i < d.n_results; i++)
 		if (parse_result(json_array_get(list, i), a, &d.results[i], err) < 0)
 			return -LEM_E_PARSE;
+	parse_counts(json_object_get(j, "counts"), a, &d);
 	*ret = d;
 	return 0;
 }
@@ -276,8 +290,9 @@ int worker_parse_tokens(const char *line, size_t n, struct worker_step *ret, str
 		return lem_fail(err, LEM_E_PARSE,
 				"a step of the worker lacks its run, stamps or prefill: %.*s",
 				(int)MIN(n, (size_t)80), line);
-	s.out = 0;
+	s.out = s.replica = 0;
 	find_i64(line, end, "\"out\":", &s.out);
+	find_i64(line, end, "\"replica\":", &s.replica);
 	r = find_ids(line, n, "\"ids\":[", true, s.ids, s.cap, &s.n_ids, err);
 	if (r >= 0)
 		r = find_ids(line, n, "\"started\":[", false, s.started, s.cap, &s.n_started, err);

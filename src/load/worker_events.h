@@ -35,10 +35,17 @@ struct worker_result {
 	bool truncated;
 	const char *text; /* NULL without */
 };
+/* What the worker counted in a run beside tokens: batches, drafts, graphs it compiled, … */
+struct worker_count {
+	const char *name;
+	int64_t n;
+};
 struct worker_done {
 	int64_t run, t_start_ns, t_ns;
 	struct worker_result *results;
 	size_t n_results;
+	struct worker_count *counts;
+	size_t n_counts;
 };
 int worker_parse_done(const char *line, struct arena *a, struct worker_done *ret,
 		      struct lem_error *err);
@@ -50,8 +57,9 @@ int worker_parse_error(const char *line, struct lem_error *err);
  */
 struct worker_step {
 	int64_t run, start_ns, end_ns, prefill, out;
-	int64_t *ids, *started; /* requests that got a token; that had their first prompt token
-				   computed */
+	int64_t replica;        /* of the model that made the step; 0 when there is one */
+	int64_t *ids, *started; /* requests that got a token, once for each token; that had their
+				   first prompt token computed */
 	size_t n_ids, n_started, cap;
 };
 int worker_parse_tokens(const char *line, size_t n, struct worker_step *ret, struct lem_error *err);

@@ -32,6 +32,7 @@ void worker_io_begin_run(struct worker_io *w, size_t expected_lines, size_t max_
 {
 	str_reset(&w->tokens);
 	w->out_tokens = 0;
+	memset(w->out_by_replica, 0, sizeof(w->out_by_replica));
 	w->tokens_max_bytes = (expected_lines + 1024) * (256 + 24 * max_ids_per_line);
 	str_reserve(&w->tokens, MIN(w->tokens_max_bytes, (size_t)(64 << 20)));
 }
@@ -49,19 +50,29 @@ static void keep_log(struct worker_io *w, const char *bytes, size_t n)
 	str_addn(&w->log, bytes, n);
 }
 
-/* The count after the last `"out":` of a tokens line; progress only, so anything odd is ignored. */
-static void note_progress(struct worker_io *w, const char *line, size_t n)
+/* The number after a key of a tokens line; -1: none. */
+static int64_t number_after(const char *line, size_t n, const char *key)
 {
-	static const char key[] = "\"out\":";
-	const char *p = memmem(line, n, key, sizeof(key) - 1);
+	const char *p = memmem(line, n, key, strlen(key));
 	int64_t v = 0;
 
 	if (!p)
-		return;
-	for (p += sizeof(key) - 1; p < line + n && *p >= '0' && *p <= '9' && v < INT64_MAX / 20;
-	     p++)
+		return -1;
+	for (p += strlen(key); p < line + n && *p >= '0' && *p <= '9' && v < INT64_MAX / 20; p++)
 		v = v * 10 + (*p - '0');
-	w->out_tokens = v;
+	return v;
+}
+
+/* Each replica counts its own tokens. Progress only, so anything odd is ignored. */
+static void note_progress(struct worker_io *w, const char *line, size_t n)
+{
+	int64_t out = number_after(line, n, "\"out\":"),
+		replica = MAX(number_after(line, n, "\"replica\":"), INT64_C(0));
+
+	if (out < 0 || replica >= WORKER_IO_REPLICAS)
+		return;
+	w->out_tokens += out - w->out_by_replica[replica];
+	w->out_by_replica[replica] = out;
 }
 
 static int take_line(struct worker_io *w, const char *line, size_t n, struct lem_error *err)
@@ -179,7 +190,7 @@ static void last_lines(const struct str *log, char *buf, size_t size)
 static int fail_ended(struct worker_io *w, const char *doing, struct lem_error *err)
 {
 	int64_t patience_ns = clock_now_ns() + 2 * NS_PER_S;
-	char how[160], tail[400];
+	char how[320], tail[400];
 
 	if (w->wait_until)
 		(void)w->wait_until(w->end_arg, patience_ns);

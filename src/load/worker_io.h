@@ -14,6 +14,8 @@
 #include "base/str.h"
 #include "sys/proc.h"
 
+enum { WORKER_IO_REPLICAS = 64 }; /* beyond these, progress is not shown */
+
 struct worker_io {
 	struct proc *proc; /* borrowed: its descriptors are read and written here */
 	/* How the worker's end is awaited and described; NULL: it is the process of `proc`. */
@@ -27,7 +29,8 @@ struct worker_io {
 	/* Of the run in progress; the owner resets them with worker_io_begin_run. */
 	struct str tokens; /* raw `tokens` lines, newline-terminated */
 	size_t tokens_max_bytes;
-	int64_t out_tokens; /* the last `out` seen: for progress only */
+	int64_t out_tokens; /* the last `out` seen, summed over replicas: for progress only */
+	int64_t out_by_replica[WORKER_IO_REPLICAS];
 
 	struct str log; /* last LOG_TAIL_BYTES of stderr and of noise on stdout */
 	size_t noise_bytes;

@@ -19,6 +19,8 @@ static void put_sampling(struct jsonw *w, const struct experiment *e)
 static void put_request(struct jsonw *w, const struct experiment *e, const struct prompt *p,
 			int64_t id)
 {
+	int64_t forced = prompt_forced(p, e);
+
 	jsonw_object(w, NULL);
 	jsonw_i64(w, "id", id);
 	if (p->text) {
@@ -29,8 +31,8 @@ static void put_request(struct jsonw *w, const struct experiment *e, const struc
 			jsonw_i64(w, NULL, p->tokens[i]);
 		jsonw_end_array(w);
 	}
-	jsonw_i64(w, "max_output_tokens", e->max_output_tokens);
-	jsonw_i64(w, "min_output_tokens", e->min_output_tokens);
+	jsonw_i64(w, "max_output_tokens", forced ? forced : e->max_output_tokens);
+	jsonw_i64(w, "min_output_tokens", forced ? forced : e->min_output_tokens);
 	jsonw_end_object(w);
 }
 
@@ -53,6 +55,28 @@ void worker_run_request(const struct experiment *e, const struct prompt_set *p,
 		put_request(&w, e, &p->at[(slice->from + i) % p->n], slice->first_id + (int64_t)i);
 	jsonw_end_array(&w);
 	jsonw_end_object(&w);
+}
+
+int worker_run_fits(const struct prompt_set *p, size_t bytes, struct lem_error *err)
+{
+	if (bytes <= WORKER_LINE_MAX)
+		return 0;
+	(void)lem_fail(err, LEM_E_REFUSED,
+		       "the %zu prompts are %zu MiB as one request; a worker takes %d MiB", p->n,
+		       bytes >> 20, WORKER_LINE_MAX >> 20);
+	return lem_error_fix(err,
+			     "write num_input_prompts: %zu, or fewer; window.min_duration_sec "
+			     "repeats them",
+			     MAX(p->n * (size_t)WORKER_LINE_MAX / bytes * 3 / 4, (size_t)1));
+}
+
+size_t worker_run_least_bytes(const struct prompt_set *p)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->n; i++)
+		n += p->at[i].text ? strlen(p->at[i].text) : 4 * p->at[i].n_tokens;
+	return n;
 }
 
 size_t worker_run_max_steps(const struct experiment *e, const struct prompt_set *p, size_t n)

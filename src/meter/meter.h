@@ -55,6 +55,14 @@ void sampler_mark(struct sampler *s);
 double sampler_watts_now(const struct sampler *s);
 
 /*
+ * Copies what has been read until now, while the thread goes on; it is neither stopped nor slowed.
+ * Of each column the entries that were complete when it was looked at; of two columns one may be a
+ * reading ahead. Statuses are those of the start: what a meter has to say of the whole time (lost,
+ * never moved) comes with sampler_stop. Caller's thread: the one that will call sampler_stop.
+ */
+void sampler_snapshot(struct sampler *s, struct sample_set *ret);
+
+/*
  * Stops the thread, reads every counter a last time, hands over the columns. Frees s. Returns
  * within about a second even while a driver call hangs: the thread is then left behind with its
  * memory, what had been read is handed over, and a status says so.

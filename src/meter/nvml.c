@@ -278,7 +278,7 @@ static int64_t ring_task(void *arg, int64_t due_ns, enum meter_why why)
 
 	note_lost(g, r);
 	if (r != NVML_SUCCESS)
-		g->ring->s.failed++;
+		column_failed(g->ring);
 	for (unsigned i = 0; i < n; i++) {
 		const struct nvml_sample *s = &g->samples[i];
 		int64_t t_ns = (int64_t)s->timestamp_us * NS_PER_US - offset_ns, mw = 0;

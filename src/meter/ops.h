@@ -9,20 +9,25 @@
 #include "base/vec.h"
 #include "meter/meter.h"
 
-/* A series while it is filled. `n` is published after the entry, so that sampler_stop may read what
- * is there while the thread hangs in a driver call. */
+/* A series while it is filled. `n` is published after the entry, so that sampler_snapshot and
+ * sampler_stop may read what is there while the thread goes on, or hangs in a driver call. */
 struct column {
-	struct series s; /* s.n is set when the columns are handed over */
+	/* Set before the thread starts, and only read then; n, dropped and failed are set when the
+	 * columns are handed over. */
+	struct series s;
 	_Atomic size_t n;
-	double hz;  /* entries expected a second, for sizing */
-	bool whole; /* never shortened to save memory */
-	bool live;  /* feeds sampler_watts_now */
+	_Atomic uint64_t dropped, failed; /* written by the sampler thread alone */
+	double hz;                        /* entries expected a second, for sizing */
+	bool whole;                       /* never shortened to save memory */
+	bool live;                        /* feeds sampler_watts_now */
 	double watts;
 	int64_t ref_t_ns, ref_value; /* where the power of a counter is reckoned from */
 };
 
 /* Appends one reading. Sampler thread. */
 void column_push(struct column *c, int64_t t_begin_ns, int64_t t_end_ns, int64_t value, bool ok);
+/* Counts a read that gave nothing to append. Sampler thread. */
+void column_failed(struct column *c);
 
 enum { METER_NEVER_AGAIN = -1 };
 

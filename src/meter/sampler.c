@@ -249,6 +249,8 @@ static void take_series(const struct column *c, struct series *ret)
 
 	*ret = *s;
 	ret->n = ret->cap = atomic_load_explicit(&c->n, memory_order_acquire);
+	ret->dropped = atomic_load_explicit(&c->dropped, memory_order_relaxed);
+	ret->failed = atomic_load_explicit(&c->failed, memory_order_relaxed);
 	ret->t_begin_ns = copy(s->t_begin_ns, ret->n, sizeof(*s->t_begin_ns));
 	ret->t_end_ns = copy(s->t_end_ns, ret->n, sizeof(*s->t_end_ns));
 	ret->value = copy(s->value, ret->n, sizeof(*s->value));
@@ -266,6 +268,25 @@ static void take_columns(struct sampler *s, struct sample_set *ret)
 	ret->n_status = s->su.statuses.n;
 	ret->status = copy(s->su.statuses.at, ret->n_status, sizeof(*ret->status));
 	ret->t_start_ns = s->t_start_ns;
+}
+
+/* The CPU time of a thread that still runs. */
+static int64_t cpu_so_far_ns(const struct sampler *s)
+{
+	struct timespec ts;
+	clockid_t clock;
+
+	if (pthread_getcpuclockid(s->thread, &clock) != 0 || clock_gettime(clock, &ts) < 0)
+		return 0;
+	return (int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+void sampler_snapshot(struct sampler *s, struct sample_set *ret)
+{
+	*ret = (struct sample_set){0};
+	take_columns(s, ret);
+	ret->t_stop_ns = clock_now_ns();
+	ret->cpu_ns = cpu_so_far_ns(s);
 }
 
 static void abandon(struct sampler *s)

@@ -24,6 +24,7 @@ struct launch_spec {
 	enum engine_channel channel;
 	const char *const
 		*argv; /* NULL-terminated; argv[0] is an absolute path or looked up in PATH */
+	const char *program_option; /* of the config, naming argv[0]; NULL: the section's worker */
 	const char *const
 		*env;    /* NULL-terminated "NAME=value", added to the inherited environment */
 	const char *cwd; /* NULL: inherit */

@@ -5,7 +5,9 @@
 void run_record_init(struct run_record *r)
 {
 	*r = (struct run_record){
-		.server = {.roofline_requests_per_cpu_s = NAN, .roofline_chunks_per_cpu_s = NAN},
+		.server = {.roofline_requests_per_cpu_s = NAN,
+			   .roofline_chunks_per_cpu_s = NAN,
+			   .n_retried = -1},
 		.slo = {NAN, NAN, NAN},
 		.level = {.rate_hz = NAN},
 	};

@@ -11,6 +11,7 @@
 #include "model/gpu_binding.h"
 #include "model/model_shape.h"
 #include "model/sample.h"
+#include "model/slo.h"
 
 enum run_status { RUN_COMPLETED, RUN_FAILED, RUN_INTERRUPTED };
 
@@ -59,10 +60,11 @@ struct request_record {
 struct step_record {
 	bool prefill;
 	int64_t t_start_ns, t_end_ns;
-	int32_t n_seqs;
+	int32_t n_seqs;   /* output tokens: one a sequence, more of a speculating engine */
 	int32_t n_tokens; /* tokens computed in this step; continuous batches may mix: see n_prefill
 			   */
 	int32_t n_prefill; /* of which prompt tokens */
+	int32_t replica;   /* steps of different replicas overlap; 0 when there is one */
 };
 
 struct warmup_record {
@@ -78,17 +80,17 @@ struct server_record {
 	const char *url; /* base URL, without a key */
 	/* Its own metrics as text, read just outside the window; NULL: it has none. */
 	const char *metrics_before, *metrics_after;
-	bool arrivals;         /* server mode: requests were sent on a schedule */
-	bool prefix_cache;     /* its reuse of prompts was asked for */
-	int64_t client_cpu_ns; /* CPU time of lem's client in the window; -1: not known */
+	bool arrivals;     /* server mode: requests were sent on a schedule */
+	bool prefix_cache; /* its reuse of prompts was asked for */
+	/* CPU time of lem's client from the first request to the last answer, without looking out
+	 * for a request that is about to be due; -1: not known. */
+	int64_t client_cpu_ns;
 	/* What the client can do on this host, measured before the engine was started; NAN: not. */
 	double roofline_requests_per_cpu_s, roofline_chunks_per_cpu_s;
 	char urgency[16]; /* of its thread: "realtime", "nice", "ordinary"; "" not known */
-};
-
-/* Goals for one request, all to be met together; NAN: none. */
-struct slo_limits {
-	double ttft_ms, tpot_ms, e2e_ms;
+	/* Requests of the window that were sent twice, because the server was closing the idle
+	 * connection on which they went out first; -1: not known. */
+	int64_t n_retried;
 };
 
 /* Several loads measured one after the other in one launch are a run each. */
@@ -151,6 +153,8 @@ struct run_record {
 	struct sample_set samples;
 
 	const char *prompts_hash; /* SHA-256 over the prompts as sent */
+	const char *prompts_form; /* what that is over: "token_ids", "texts", "mixed"; NULL: not
+				     known */
 	const char *log_tail;     /* the engine's last lines on stderr */
 	const char **notes; /* findings of the run itself, malloc'ed array, strings in the arena */
 	size_t n_notes;
@@ -158,6 +162,8 @@ struct run_record {
 
 void run_record_init(struct run_record *r);
 void run_record_release(struct run_record *r);
+/* Begins the note that the verdict is made suspect by: compiling is no part of what is measured. */
+#define NOTE_COMPILED "torch.compile compiled"
 void run_record_note(struct run_record *r, const char *fmt, ...) _printf_(2, 3);
 const char *run_status_name(enum run_status s); /* "completed", "failed", "interrupted" */
 const char *run_phase_name(enum run_phase p);   /* "baseline", "warmup", … */

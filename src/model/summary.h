@@ -6,6 +6,7 @@
 #define LEM_MODEL_SUMMARY_H
 
 #include "model/quantity.h"
+#include "model/slo.h"
 
 enum verdict_level { VERDICT_VALID, VERDICT_SUSPECT, VERDICT_INVALID };
 
@@ -33,6 +34,17 @@ enum { SUMMARY_MAX_GPUS = 64 };
 
 enum { SUMMARY_MAX_FAILURES = 24 };
 
+/* Lengths in tokens; quantiles by linear interpolation. bins[k] counts those from 2^k to
+ * 2^(k+1) − 1, the last one all above. n == 0: none is known. */
+enum { LENGTH_BINS = 26 };
+
+struct length_stats {
+	size_t n;
+	int64_t total, min, max;
+	double mean, p50, p90, p99;
+	int64_t bins[LENGTH_BINS];
+};
+
 struct failure_count {
 	char name[24];
 	int64_t n;
@@ -51,11 +63,17 @@ struct summary {
 	/* Of a server driven over HTTP. A chunk may hold several tokens: itl gives each its share
 	 * of the gap before its chunk, itl_chunk is the gap itself. */
 	struct latency_stats itl_chunk;
-	struct latency_stats lag;      /* how late requests left lem */
-	struct quantity client_busy;   /* share of the window in which lem's client computed */
+	struct latency_stats lag;    /* how late requests left lem */
+	struct quantity client_busy; /* share of its time in which lem's client computed */
+	/* What the client can do on this host, a CPU-second; and that divided by what the run asked
+	 * of it a second: how many times more would have gone. */
+	struct quantity roofline_requests, roofline_chunks, headroom_requests, headroom_chunks;
 	int64_t chunks, cached_tokens; /* cached_tokens -1: the server does not tell */
 	int64_t lengths_differ;        /* requests with other than the tokens forced */
 	int64_t lengths_untold;        /* answered, but without token counts */
+	int64_t inputs_differ; /* requests whose ids the engine counts otherwise than they were sent
+				*/
+	struct length_stats input_lengths, output_lengths; /* of the answered requests */
 	struct failure_count failures[SUMMARY_MAX_FAILURES];
 	size_t n_failures;
 	struct quantity gpu_j, gpu_above_idle_j, cpu_j, dram_j, cpu_estimated_j;
@@ -66,8 +84,10 @@ struct summary {
 	/* The energy the per-token figures are made of: which domains, e.g. "gpu" or
 	 * "gpu+cpu+dram". */
 	char energy_scope[40];
+	struct quantity scope_j; /* in the window */
 	struct quantity j_per_output_token, j_per_input_token, j_per_total_token, j_per_request;
 	struct quantity flops_prefill, flops_decode, flops_total, mfu;
+	struct slo_summary slo;
 	struct quantity self_cpu_share; /* lem's own CPU seconds per wall second in the window */
 	double meter_late_p99_ms;       /* NAN when there was no sampler */
 	size_t prompts_cut;             /* requests whose input was truncated */

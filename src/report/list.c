@@ -11,6 +11,20 @@ static char *clean(const struct pen *p, const char *text)
 	return str_detach(&s);
 }
 
+/* "2/4 of 5d7cb5, 8 requests/s": the launch by the last letters of its id. */
+static void put_level(struct pen *p, const struct store_row *r)
+{
+	const struct level_record v = {
+		.n = r->level_n, .rate_hz = r->rate_hz, .in_flight = r->in_flight};
+	const char *dash = strrchr(r->launch_id, '-');
+	char load[48];
+
+	if (r->launch_id[0])
+		str_addf(p->out, "  %" PRId64 "/%" PRId64 " of %s, %s", r->level_index + 1,
+			 r->level_n, dash ? dash + 1 : r->launch_id,
+			 report_load(&v, load, sizeof(load)));
+}
+
 static void put_row(struct pen *p, const struct store_row *r, int id_width)
 {
 	_cleanup_free_ char *model = clean(p, r->model), *engine = clean(p, r->engine);
@@ -19,9 +33,11 @@ static void put_row(struct pen *p, const struct store_row *r, int id_width)
 	if (!isnan(r->output_tokens_per_s))
 		snprintf(rate, sizeof(rate), "%.1f", r->output_tokens_per_s);
 	report_scaled(r->j_per_output_token, "J", true, joules, sizeof(joules));
-	str_addf(p->out, "%-*s  %s%-8s%s %-9s %10s %12s  %-9s  %s\n", id_width, r->run_id,
+	str_addf(p->out, "%-*s  %s%-8s%s %-9s %10s %12s  %-9s  %s", id_width, r->run_id,
 		 pen_verdict(p, r->verdict), r->verdict[0] ? r->verdict : "-", pen_plain(p), engine,
 		 rate, joules, r->weights, model);
+	put_level(p, r);
+	str_addc(p->out, '\n');
 }
 
 void report_list_text(const struct store_row *rows, size_t n, const struct report_style *style,

@@ -5,6 +5,7 @@
 #define LEM_REPORT_REPORT_H
 
 #include "base/str.h"
+#include "compare/compare.h"
 #include "model/run_record.h"
 #include "model/summary.h"
 #include "store/store.h"
@@ -20,6 +21,10 @@ void report_run_text(const struct run_record *r, const struct summary *s,
 void report_list_text(const struct store_row *rows, size_t n, const struct report_style *style,
 		      struct str *out);
 
+void report_compare_text(const struct compare_run *a, const struct compare_run *b,
+			 const struct comparison *c, const struct report_style *style,
+			 struct str *out);
+
 /* One line of a campaign's table. */
 struct report_cell {
 	const char *name, *engine;
@@ -32,6 +37,18 @@ struct report_cell {
 };
 void report_cells_text(const struct report_cell *cells, size_t n, const struct report_style *style,
 		       struct str *out);
+
+/* One line of the loads that were measured in one launch. */
+struct report_level {
+	const struct level_record *level;
+	const struct summary *summary; /* NULL: it was not measured */
+	const char *outcome;           /* a verdict, or "failed", "interrupted", "not measured" */
+	const char *run_id;            /* "": none */
+};
+void report_levels_text(const struct report_level *rows, size_t n, const struct report_style *style,
+			struct str *out);
+/* "8 requests/s", "16 in flight". 48 bytes are enough. */
+char *report_load(const struct level_record *v, char *buf, size_t size);
 
 /* "3.21 mJ", "12.0 J", "450 uJ": three digits and a prefix; "-" for NAN. buf of 32 bytes is enough.
  */

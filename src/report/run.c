@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "base/num.h"
+#include "report/goals.h"
 #include "report/pen.h"
 
 static void free_json(json_t **j)
@@ -159,10 +160,49 @@ static void put_subject(struct pen *p, const struct run_record *r)
 	put_gpus(p, r);
 }
 
+/* "32", or "16 to 512, median 126". */
+static const char *lengths_text(const struct length_stats *s, char *buf, size_t size)
+{
+	if (!s->n)
+		(void)snprintf(buf, size, "not told");
+	else if (s->min == s->max)
+		(void)snprintf(buf, size, "%" PRId64, s->min);
+	else
+		(void)snprintf(buf, size, "%" PRId64 " to %" PRId64 ", median %.0f", s->min, s->max,
+			       s->p50);
+	return buf;
+}
+
+static void put_source(struct pen *p, const struct run_record *r, const struct summary *s)
+{
+	const struct work_record *w = &r->work;
+	char in[64], out[64], skipped[64] = "";
+
+	if (!w->source)
+		return;
+	if (w->n_skipped)
+		(void)snprintf(skipped, sizeof(skipped),
+			       "; %" PRId64 " of %" PRId64 " records skipped", w->n_skipped,
+			       w->n_records);
+	pen_line(p, "work", "%s%s", w->source, skipped);
+	if (s->input_lengths.n)
+		pen_line(p, "lengths", "in %s%sout %s",
+			 lengths_text(&s->input_lengths, in, sizeof(in)), pen_dot(p),
+			 lengths_text(&s->output_lengths, out, sizeof(out)));
+}
+
 static void put_work(struct pen *p, const struct run_record *r, const struct summary *s)
 {
 	char seconds[24];
 
+	if (r->level.n) {
+		char load[48];
+
+		pen_line(p, "load", "%s: %" PRId64 " of %" PRId64 " in the launch %s",
+			 report_load(&r->level, load, sizeof(load)), r->level.index + 1, r->level.n,
+			 r->level.launch_id ? r->level.launch_id : "?");
+	}
+	put_source(p, r, s);
 	pen_line(p, "requests", "%" PRId64 " of %" PRId64 " answered in %s", s->requests_done,
 		 s->requests_asked, num_format_duration(s->window_ns, seconds, sizeof(seconds)));
 	pen_line(p, "tokens", "%" PRId64 " in, %" PRId64 " out", s->input_tokens, s->output_tokens);
@@ -340,6 +380,18 @@ static void put_operations(struct pen *p, const struct summary *s)
 		pen_line(p, "MFU", "%.1f %% of the device's peak", s->mfu.value * 100);
 }
 
+static void put_headroom(struct pen *p, const struct run_record *r, const struct summary *s)
+{
+	double requests = s->headroom_requests.value, chunks = s->headroom_chunks.value;
+
+	if (s->headroom_requests.known && s->headroom_chunks.known)
+		pen_line(p, "",
+			 "it can do %.*f times the requests and %.*f times the chunks here%s%s%s",
+			 requests < 10 ? 1 : 0, requests, chunks < 10 ? 1 : 0, chunks,
+			 r->server.urgency[0] ? " (" : "", r->server.urgency,
+			 r->server.urgency[0] ? " thread)" : "");
+}
+
 static void put_method(struct pen *p, const struct run_record *r, const struct summary *s)
 {
 	pen_heading(p, "Work and method");
@@ -353,6 +405,7 @@ static void put_method(struct pen *p, const struct run_record *r, const struct s
 			 "%.1f %% of the time",
 			 s->lag.p50, s->lag.p99,
 			 s->client_busy.known ? s->client_busy.value * 100 : NAN);
+	put_headroom(p, r, s);
 	if (!isnan(s->meter_late_p99_ms))
 		pen_line(p, "meter", "p99 %.2f ms late", s->meter_late_p99_ms);
 	for (size_t i = 0; i < r->n_notes; i++)
@@ -371,6 +424,7 @@ void report_run_text(const struct run_record *r, const struct summary *s,
 	if (s->window_ns > 0) {
 		put_work(&p, r, s);
 		put_speed(&p, s);
+		report_goals(&p, s);
 		put_energy(&p, r, s);
 	} else {
 		pen_line(&p, "window", "never measured");

@@ -5,9 +5,11 @@ struct oddities {
 	size_t contradict, no_done, after_end, input_differs;
 };
 
-static bool is_left_out(const struct http_load_job *j)
+/* Its time never came; or it is a turn that a closed loop did not take before its end. One that
+ * was due by schedule and found no connection is a request nobody served. */
+static bool is_left_out(const struct answers *a, const struct http_load_job *j)
 {
-	return j->failure == HTTP_LOAD_NOT_SENT;
+	return j->failure == HTTP_LOAD_NOT_SENT && (a->closed || !j->t_scheduled_ns);
 }
 
 static const char *finish_of(const struct http_load_job *j)
@@ -80,6 +82,7 @@ static bool is_uncounted(const struct answers *a, const struct http_load_job *j)
 static void add_request(struct run_record *r, const struct answers *a, size_t i)
 {
 	const struct http_load_job *j = &a->result->jobs[i];
+	const struct prompt *p = &a->prompts->at[i % a->prompts->n];
 	struct request_record *q = &r->requests[r->n_requests];
 
 	*q = (struct request_record){
@@ -92,7 +95,9 @@ static void add_request(struct run_record *r, const struct answers *a, size_t i)
 		.t_last_ns = j->t_last_ns,
 		.input_tokens = MAX(j->prompt_tokens, 0),
 		.output_tokens = output_of(a->result, j),
-		.output_tokens_asked = a->forced,
+		.input_tokens_asked = p->tokens ? (int64_t)p->n_tokens : 0,
+		.output_tokens_asked = p->output_tokens ? p->output_tokens : a->forced,
+		.truncated = p->truncated,
 		.cached_tokens = j->cached_tokens,
 		.uncounted = is_uncounted(a, j),
 		.text = j->text ? arena_strdup(&r->arena, j->text) : NULL,
@@ -132,7 +137,7 @@ void answers_take(struct run_record *r, const struct answers *a, size_t *ret_fau
 		lem_reallocarray(r->token_stamps_ns, room + 1, sizeof(*r->token_stamps_ns));
 	r->stamp_tokens = lem_reallocarray(r->stamp_tokens, room + 1, sizeof(*r->stamp_tokens));
 	for (size_t i = 0; i < res->n_jobs; i++) {
-		if (is_left_out(&res->jobs[i]))
+		if (is_left_out(a, &res->jobs[i]))
 			continue;
 		add_request(r, a, i);
 		look(&o, a, i, &res->jobs[i]);

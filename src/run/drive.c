@@ -51,12 +51,17 @@ static bool wants_prefix_cache(const struct experiment *e)
 	case BACKEND_VLLM: return e->vllm.enable_prefix_caching;
 	case BACKEND_SGLANG: return !e->sglang.disable_radix_cache;
 	case BACKEND_TENSORRT: return e->tensorrt.enable_kv_cache_reuse;
+	case BACKEND_LLAMACPP: return e->llamacpp.cache_prompt;
 	default: return false;
 	}
 }
 
 int drive_prepare(struct life *l, struct lem_error *err)
 {
+	int rc = life_tokenize(l, err);
+
+	if (rc < 0)
+		return rc;
 	settle_vocabulary(l);
 	l->rec->server.prefix_cache = wants_prefix_cache(l->e);
 	l->rec->server.arrivals = l->e->traffic.present;
@@ -123,12 +128,14 @@ static struct http_job *jobs_of(const struct life *l, size_t n, const double *at
 
 	for (size_t i = 0; i < n; i++) {
 		const struct str *body = &l->bodies[i % l->prompts.n];
+		const struct prompt *p = &l->prompts.at[i % l->prompts.n];
 
 		jobs[i] = (struct http_job){
 			.body = str_c(body),
 			.body_len = body->len,
 			.at_ns = at_ns ? at_ns[i] : 0,
-			.output_tokens = (int32_t)MIN(l->forced_tokens, (int64_t)INT32_MAX),
+			.output_tokens = (int32_t)MIN(prompt_forced(p, l->e), (int64_t)INT32_MAX),
+			.input_tokens = (int32_t)http_body_input_tokens(l->e, p),
 			.stream = true,
 		};
 	}
@@ -178,8 +185,9 @@ static int fail_length(const struct life *l, int32_t got, int64_t asked, struct 
 {
 	(void)lem_fail(err, LEM_E_ENGINE, "the server gave %d tokens where %" PRId64 " were forced",
 		       got, asked);
-	(void)lem_error_why(err, "min_output_tokens = max_output_tokens is sent as ignore_eos and "
-				 "min_tokens, which this server does not honour");
+	(void)lem_error_why(err, "a forced length (min_output_tokens = max_output_tokens, or one "
+				 "of the prompts' own) is sent as ignore_eos and min_tokens, which "
+				 "this server does not honour");
 	return lem_error_fix(err, "%s",
 			     l->e->backend == BACKEND_OPENAI
 				     ? "write what it knows in openai.extra_body, or "
@@ -193,8 +201,8 @@ static int judge_one(const struct life *l, const struct http_load_result *res, i
 {
 	const struct http_load_job *j = &res->jobs[0];
 
-	if (j->failure == HTTP_LOAD_OK && l->forced_tokens && j->completion_tokens >= 0 &&
-	    j->completion_tokens != asked)
+	if (j->failure == HTTP_LOAD_OK && prompt_forced(&l->prompts.at[0], l->e) &&
+	    j->completion_tokens >= 0 && j->completion_tokens != asked)
 		return fail_length(l, j->completion_tokens, asked, err);
 	if (j->failure == HTTP_LOAD_OK)
 		return 0;
@@ -218,14 +226,14 @@ int drive_one(struct life *l, int64_t left_ns, struct lem_error *err)
 	struct drive d = {.l = l, .doing = "waiting for a first token"};
 	struct http_load_request q = request(&d);
 	_cleanup_str_ struct str body = STR_INIT;
-	int64_t tokens = MIN(l->e->max_output_tokens, (int64_t)READY_TOKENS);
+	int64_t forced = prompt_forced(&l->prompts.at[0], l->e),
+		tokens = MIN(forced ? forced : l->e->max_output_tokens, (int64_t)READY_TOKENS);
 	const struct http_body_request b = {.exp = l->e,
 					    .prompt = &l->prompts.at[0],
 					    .model = l->server.model,
 					    .chat = l->server.chat,
 					    .max_output_tokens = tokens};
-	struct http_job job = {.stream = true,
-			       .output_tokens = l->forced_tokens ? (int32_t)tokens : 0};
+	struct http_job job = {.stream = true, .output_tokens = forced ? (int32_t)tokens : 0};
 	int rc = http_body(&b, &body, err);
 
 	if (rc < 0)
@@ -270,12 +278,29 @@ int drive_warm_once(struct life *l, struct lem_error *err)
 
 /* ---- offline: everything at once, again and again ---- */
 
+/* In words, once for a run; the classes are counted anyway. */
+static void tell_failure(struct run_record *r, const struct lem_error *first)
+{
+	static const char start[] = "the first failure: ";
+
+	for (size_t i = 0; i < r->n_notes; i++)
+		if (str_starts(r->notes[i], start))
+			return;
+	if (first->code != LEM_E_NONE)
+		run_record_note(r, "%s%s%s%s", start, first->what, first->fix[0] ? "; " : "",
+				first->fix);
+}
+
 static void keep(struct life *l, const struct http_load_result *res, const struct answers *a)
 {
 	struct run_record *r = l->rec;
 
 	answers_take(r, a, &l->faults);
-	r->server.client_cpu_ns = MAX(r->server.client_cpu_ns, INT64_C(0)) + res->cpu_ns;
+	r->server.client_cpu_ns =
+		MAX(r->server.client_cpu_ns, INT64_C(0)) + res->cpu_ns - res->spin_ns;
+	r->server.n_retried += (int64_t)res->n_retried;
+	lem_strlcpy(r->server.urgency, res->urgency ? res->urgency : "", sizeof(r->server.urgency));
+	tell_failure(r, &res->first_failure);
 	if (res->n_waited)
 		run_record_note(r, "%zu requests waited for a free connection", res->n_waited);
 }
@@ -300,7 +325,8 @@ static int one_pass(struct life *l, int64_t pass, struct lem_error *err)
 		const struct answers a = {.result = &res,
 					  .prompts = &l->prompts,
 					  .pass = pass,
-					  .forced = l->forced_tokens};
+					  .forced = l->forced_tokens,
+					  .closed = l->e->streaming};
 
 		r->window_start_ns = r->window_start_ns ? r->window_start_ns : res.t_start_ns;
 		r->window_end_ns = MAX(r->window_end_ns, res.t_end_ns);
@@ -337,7 +363,12 @@ static struct traffic_plan plan_of(const struct life *l)
 
 	for (size_t i = 0; i < w->n; i++)
 		quickest = fmin(quickest, w->latency_ms[i]);
-	return (struct traffic_plan){.n_prompts = l->prompts.n, .batch_ms = quickest};
+	return (struct traffic_plan){
+		.n_prompts = l->prompts.n,
+		.batch_ms = quickest,
+		.batch_n = l->most_in_flight,
+		.recorded_ns = l->prompts.at_ns,
+	};
 }
 
 /* complete: the window's whole length has passed. */
@@ -400,7 +431,8 @@ static int arrivals(struct life *l, struct lem_error *err)
 					  .prompts = &l->prompts,
 					  .forced = l->forced_tokens,
 					  .uncounted_ns = t.ramp_ns,
-					  .counted_end_ns = t.duration_ns};
+					  .counted_end_ns = t.duration_ns,
+					  .closed = !t.at_ns};
 
 		set_window(l, &t, &res, clock_now_ns() >= res.t_start_ns + t.duration_ns);
 		keep(l, &res, &a);
@@ -415,6 +447,7 @@ int drive_measure(struct life *l, struct lem_error *err)
 	int rc;
 
 	r->window_start_ns = r->window_end_ns = 0;
+	r->server.n_retried = 0;
 	r->server.metrics_before = life_server_metrics(l);
 	rc = l->e->traffic.present ? arrivals(l, err) : passes(l, err);
 	life_end_phase(l);

@@ -69,6 +69,8 @@ void life_report(struct life *l)
 		.watts = l->sampler ? sampler_watts_now(l->sampler) : NAN,
 		.done = l->done,
 		.total = l->total,
+		.level = l->level,
+		.n_levels = l->n_levels,
 	};
 	l->req->progress(l->req->progress_arg, &p);
 }

@@ -41,6 +41,15 @@ struct life {
 	size_t batch;            /* requests computed together */
 	int64_t forced_tokens;   /* output tokens every request must have; 0: not forced */
 	size_t faults;           /* lies found while assembling */
+	struct worker_count counts[64]; /* what the worker counted in the window */
+	size_t n_counts;
+
+	/* Several loads in one launch (levels.c); n_levels 0: one load. */
+	size_t n_levels, level;
+	struct experiment level_exp; /* the config with the load of the level: e points here */
+	size_t most_in_flight;       /* of all levels that are closed loops: the warm-up's */
+	size_t launch_phases, launch_notes; /* of the record: they belong to every level */
+	size_t late_before;                 /* ticks of the sampler before the level */
 
 	/* progress */
 	enum run_phase phase;
@@ -65,6 +74,8 @@ int life_idle(struct life *l, int64_t until_ns, struct lem_error *err);
 void life_release(struct life *l);
 
 int life_preflight(struct life *l, struct lem_error *err);
+/* The launch spec anew, on another free port. */
+int life_launch_elsewhere(struct life *l, struct lem_error *err);
 /* model.c: finds, fetches or makes the model; a plan only finds it. */
 void life_draw_prompts(struct life *l, int64_t n_vocab);
 int life_find_model(struct life *l, struct lem_error *err);
@@ -80,12 +91,27 @@ int life_can_prove(struct life *l, struct lem_error *err);
 int life_prove(struct life *l, struct lem_error *err);
 /* The devices that the engine itself names, against the binding. */
 int life_check_loaded(struct life *l, const struct worker_loaded *w, struct lem_error *err);
+/* certify.c: what lem's own load client can do on this host, into the record. Takes about 0.2 s,
+ * at most 0.3; that it could not be measured is a note, not an error. */
+void life_certify(struct life *l);
 /* blame.c: known lines of the engine's log or the daemon's message → rule, cause and fix. */
 void life_blame(const struct life *l, struct lem_error *err);
 /* What was doubtful about the way the GPUs go in (R21), once the start has failed. */
 void life_recall(const struct life *l, struct lem_error *err);
+/* Does the engine's log say that its port is another's? */
+bool life_port_was_taken(const struct life *l);
 /* scrub.c: the values of secrets, wherever an engine repeats them. err may be NULL. */
 void life_scrub(const struct life *l, struct lem_error *err, char *log);
+/* Watching the process lists, with an engine that runs already or NULL; what was seen goes into
+ * the record, and may end a run that went well until then. */
+void life_start_watch(struct life *l, const struct running *engine);
+int life_end_watch(struct life *l, int rc, struct lem_error *err);
+/* The record's last words: log, status, error, end. */
+void life_conclude(struct life *l, int rc, struct lem_error *err);
+/* counts.c: sums what the worker counted in its passes; puts it into what the engine said of itself
+ * (`counts`), and notes what should not have happened in a window. */
+void life_count(struct life *l, const struct worker_done *done);
+void life_tell_counts(struct life *l);
 int life_warm_up(struct life *l, struct lem_error *err);
 int life_measure(struct life *l, struct lem_error *err);
 

@@ -12,7 +12,12 @@ static int run_slice(struct life *l, const struct run_slice *slice, struct arena
 {
 	_cleanup_str_ struct str request = STR_INIT;
 
+	int rc;
+
 	worker_run_request(l->e, &l->prompts, slice, &request);
+	rc = worker_run_fits(&l->prompts, request.len, err);
+	if (rc < 0)
+		return rc;
 	return session_run(&l->session, str_c(&request),
 			   worker_run_max_steps(l->e, &l->prompts, slice->n), slice->n, a,
 			   ret_t_asked_ns, ret, err);
@@ -93,6 +98,7 @@ static int measure_pass(struct life *l, int64_t number, struct lem_error *err)
 		.first_id = (int64_t)l->rec->n_requests,
 		.n = l->prompts.n,
 		.n_prompts = l->prompts.n,
+		.prompts = &l->prompts,
 		.pass = number,
 	};
 	struct run_slice slice = {
@@ -106,15 +112,15 @@ static int measure_pass(struct life *l, int64_t number, struct lem_error *err)
 
 	l->rec->n_requests_asked += p.n;
 	keep_pass(l, &p, rc < 0 ? NULL : &done);
+	if (rc >= 0)
+		life_count(l, &done);
 	return rc;
 }
 
-int life_measure(struct life *l, struct lem_error *err)
+static int measure_passes(struct life *l, struct lem_error *err)
 {
 	int64_t min_ns = (int64_t)(l->e->window.min_duration_sec * 1e9);
 
-	if (l->engine->http)
-		return drive_measure(l, err);
 	life_phase(l, PHASE_MEASURE, min_ns);
 	l->rec->window_start_ns = l->rec->window_end_ns = 0;
 	for (int64_t pass = 0; pass < l->e->window.max_passes; pass++) {
@@ -130,4 +136,12 @@ int life_measure(struct life *l, struct lem_error *err)
 			" ended the window before window.min_duration_sec",
 			l->e->window.max_passes);
 	return 0;
+}
+
+int life_measure(struct life *l, struct lem_error *err)
+{
+	int rc = l->engine->http ? drive_measure(l, err) : measure_passes(l, err);
+
+	life_tell_counts(l);
+	return rc;
 }

@@ -22,6 +22,7 @@ static struct weights_request weights_request(struct life *l)
 		.base_dir = l->e->root_dir,
 		.quant = NULL,
 		.seed = l->e->random_seed.set ? (uint64_t)l->e->random_seed.v : 0,
+		.vocabulary = l->engine->needs_vocabulary,
 		.progress = on_weights_progress,
 		.progress_arg = l,
 	};

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/num.h"
 #include "base/rand.h"
+#include "load/worker_request.h"
 #include "run/life.h"
 #include "sys/fs.h"
 
@@ -25,6 +26,30 @@ static int check_memory(const struct life *l, struct lem_error *err)
 	return lem_error_fix(err, "choose a smaller model or quantisation, or free memory");
 }
 
+/* What the result says of where the requests come from. */
+static void describe_work(struct life *l)
+{
+	struct run_record *r = l->rec;
+	const struct prompt_set *p = &l->prompts;
+
+	r->work = (struct work_record){
+		.source = arena_strdup(&r->arena, p->source),
+		.file_sha256 = p->file_sha256[0] ? arena_strdup(&r->arena, p->file_sha256) : NULL,
+		.n_records = (int64_t)p->n_records,
+		.n_skipped = (int64_t)p->n_skipped,
+	};
+	if (p->n_cut_input)
+		run_record_note(r,
+				"%zu of %zu prompts are longer than max_input_tokens = %" PRId64
+				" and were cut",
+				p->n_cut_input, p->n, l->e->max_input_tokens);
+	if (p->n_cut_output)
+		run_record_note(r,
+				"%zu of %zu answers should be longer than max_output_tokens = "
+				"%" PRId64 " and are ended there",
+				p->n_cut_output, p->n, l->e->max_output_tokens);
+}
+
 static int check_prompts(struct life *l, struct lem_error *err)
 {
 	const struct model_shape *s = &l->rec->shape;
@@ -33,11 +58,22 @@ static int check_prompts(struct life *l, struct lem_error *err)
 	/* A plan fetches no file; of what only the hub holds a tokenizer is assumed. */
 	bool known = !l->planning || s->n_layer;
 
-	if (known && !l->prompts.synthetic && !s->has_tokenizer) {
+	describe_work(l);
+	if (known && prompts_have_text(&l->prompts) && !s->has_tokenizer) {
 		lem_fail(err, LEM_E_REFUSED, "the prompts are text, but '%s' has no tokenizer",
 			 l->e->model_name);
 		return lem_error_fix(
 			err, "use prompts: {type: synthetic, count: 32, input_tokens: 128}");
+	}
+	if (!l->engine->http &&
+	    worker_run_fits(&l->prompts, worker_run_least_bytes(&l->prompts), err) < 0)
+		return -LEM_E_REFUSED;
+	if (s->n_vocab && l->prompts.max_id >= s->n_vocab) {
+		lem_fail(err, LEM_E_REFUSED,
+			 "the prompts hold the token id %" PRId32
+			 ", but the vocabulary of '%s' ends at %" PRId64,
+			 l->prompts.max_id, l->e->model_name, s->n_vocab - 1);
+		return lem_error_fix(err, "use ids made by this model's own tokenizer");
 	}
 	if (s->n_ctx_train && longest > s->n_ctx_train)
 		run_record_note(l->rec,
@@ -147,7 +183,7 @@ static int try_port(uint16_t port)
 
 /* One that nobody has now, and below those that the kernel gives to outgoing connections: an engine
  * may load for minutes before it listens. 0: none; a server that finds it taken after all says so
- * and ends. */
+ * and ends, and is started again (run.c). */
 static int free_port(void)
 {
 	enum { LOWEST = 10240, TRIES = 64, EPHEMERAL_USUALLY = 32768 };
@@ -218,9 +254,16 @@ static int make_spec(struct life *l, struct lem_error *err)
 	return rc < 0 ? -(int)err->code : 0;
 }
 
+int life_launch_elsewhere(struct life *l, struct lem_error *err)
+{
+	int rc = launch(l, err);
+
+	return rc < 0 ? rc : write_files(l, err);
+}
+
 static int find_engine(struct life *l, struct lem_error *err)
 {
-	l->engine = engine_find(l->e->backend);
+	l->engine = engine_for(l->e);
 	if (l->engine)
 		return 0;
 	lem_fail(err, LEM_E_REFUSED, "this version of lem cannot start %s yet",
@@ -240,8 +283,11 @@ static int check_traffic(const struct life *l, struct lem_error *err)
 	(void)lem_fail(err, LEM_E_REFUSED,
 		       "traffic sends requests over time, and %s is not driven as a server",
 		       l->engine->name);
-	return lem_error_fix(err, "remove traffic, or use vllm, sglang, tensorrt, or openai with a "
-				  "server that runs already");
+	if (l->e->backend == BACKEND_LLAMACPP)
+		return lem_error_fix(err, "write llamacpp: {server: true} for llama.cpp's own "
+					  "server, or remove traffic");
+	return lem_error_fix(err, "remove traffic, or use vllm, sglang, tensorrt, llamacpp with "
+				  "server: true, or openai with a server that runs already");
 }
 
 static size_t batch_size(const struct experiment *e)
@@ -249,7 +295,7 @@ static size_t batch_size(const struct experiment *e)
 	if (e->streaming)
 		return 1;
 	switch (e->backend) {
-	case BACKEND_PYTORCH: return (size_t)e->pytorch.batch_size;
+	case BACKEND_PYTORCH: return (size_t)(e->pytorch.batch_size * e->pytorch.num_processes);
 	case BACKEND_VLLM: return (size_t)e->vllm.max_num_seqs;
 	case BACKEND_TENSORRT: return (size_t)e->tensorrt.max_batch_size;
 	case BACKEND_SGLANG:

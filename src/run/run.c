@@ -1,12 +1,15 @@
 #include "run/run.h"
 
+#include <math.h>
+
 #include "base/clock.h"
 #include "base/jsonw.h"
 #include "run/environment.h"
+#include "run/levels.h"
 #include "run/life.h"
 
-/* Two hours of readings at the default periods; a longer run keeps its window's edges (dropped is
- * counted). */
+/* Two hours of readings at the default periods, or as long as several loads take; a longer run
+ * keeps its window's edges (dropped is counted). */
 #define METERED_NS (2 * 3600 * NS_PER_S)
 
 static struct meter_request meter_request(const struct life *l, const char **names)
@@ -22,7 +25,7 @@ static struct meter_request meter_request(const struct life *l, const char **nam
 		.estimate_watts_per_core =
 			c->estimate_watts_per_core.set ? c->estimate_watts_per_core.v : 0,
 		.counter_hz = c->counter_hz,
-		.max_duration_ns = METERED_NS,
+		.max_duration_ns = MAX(METERED_NS, levels_duration_ns(l)),
 	};
 }
 
@@ -94,7 +97,7 @@ static void take_loaded(struct life *l, const struct worker_loaded *w)
 }
 
 /* Looking at process lists is a second witness: without it a run goes on, and says so. */
-static void start_watch(struct life *l)
+void life_start_watch(struct life *l, const struct running *engine)
 {
 	struct gpu_binding *b = &l->rec->binding;
 	struct lem_error err;
@@ -104,7 +107,7 @@ static void start_watch(struct life *l)
 			    sizeof(b->guard));
 		return;
 	}
-	if (b->n && watch_start(b, &l->watch, &err) < 0)
+	if (b->n && watch_start_with(b, engine, &l->watch, &err) < 0)
 		(void)snprintf(b->guard, sizeof(b->guard),
 			       "the driver's process lists could not be watched: %.100s", err.what);
 }
@@ -135,6 +138,63 @@ void life_draw_prompts(struct life *l, int64_t n_vocab)
 	prompts_draw(&l->prompts, l->e, n_vocab);
 	prompts_hash(&l->prompts, hex);
 	l->rec->prompts_hash = arena_strdup(&l->rec->arena, hex);
+	l->rec->prompts_form = prompts_form(&l->prompts);
+}
+
+/* Between the choice of a port and its use minutes may pass, in which somebody else took it. Where
+ * the port was lem's choice it chooses another. */
+static bool may_move(struct life *l, const struct lem_error *err)
+{
+	const char *network = l->spec.network;
+	bool ours = l->runner == &runner_process || (network && str_eq(network, "host"));
+
+	if (err->code != LEM_E_ENGINE || !ours || l->spec.port <= 0)
+		return false;
+	life_server_log(l);
+	return life_port_was_taken(l);
+}
+
+static int move_away(struct life *l, struct lem_error *err)
+{
+	int was = l->spec.port, rc;
+
+	if (l->watch)
+		watch_pause(l->watch);
+	session_release(&l->session);
+	life_server_close(l);
+	life_remove_files(l);
+	rc = life_launch_elsewhere(l, err);
+	if (rc < 0)
+		return rc;
+	run_record_note(l->rec,
+			"port %d was taken by somebody else before the engine listened on it; it "
+			"was started again on %d",
+			was, l->spec.port);
+	return 0;
+}
+
+static int load_server(struct life *l, struct lem_error *err)
+{
+	enum { PORTS = 3 };
+	_Static_assert((int)PORTS <= (int)WATCH_ENGINES_MAX,
+		       "each try is an engine of the watch's");
+
+	for (int tries = 1;; tries++) {
+		int rc = start_engine(l, err);
+
+		if (rc < 0)
+			return rc;
+		rc = life_server_ready(l, err);
+		if (rc >= 0)
+			return 0;
+		if (tries == PORTS || !may_move(l, err))
+			return lem_error_context(err, "%s",
+						 l->runner == &runner_external
+							 ? "asking the server"
+							 : "starting the server");
+		if ((rc = move_away(l, err)) < 0)
+			return rc;
+	}
 }
 
 static int load(struct life *l, struct lem_error *err)
@@ -145,12 +205,12 @@ static int load(struct life *l, struct lem_error *err)
 	life_phase(l, PHASE_LOAD, 0);
 	if (l->watch)
 		watch_pause(l->watch);
-	if ((rc = life_prove(l, err)) < 0 || (rc = start_engine(l, err)) < 0)
+	if ((rc = life_prove(l, err)) < 0)
 		return rc;
-	if (l->engine->http) {
-		rc = life_server_ready(l, err);
-		return rc < 0 ? lem_error_context(err, "starting the server") : 0;
-	}
+	if (l->engine->http)
+		return load_server(l, err);
+	if ((rc = start_engine(l, err)) < 0)
+		return rc;
 	rc = session_load(&l->session, &l->rec->arena, &w, err);
 	if (rc < 0)
 		return lem_error_context(err, "loading the model");
@@ -175,19 +235,20 @@ static int live(struct life *l, struct lem_error *err)
 {
 	int rc;
 
+	life_certify(l);
 	if ((rc = start_meters(l, err)) < 0 || (rc = life_can_prove(l, err)) < 0)
 		return rc;
-	start_watch(l);
+	life_start_watch(l, NULL);
 	if ((rc = baseline(l, PHASE_BASELINE, err)) < 0 || (rc = load(l, err)) < 0 ||
 	    (rc = life_warm_up(l, err)) < 0 || (rc = check_watch(l, err)) < 0 ||
 	    (rc = baseline(l, PHASE_BASELINE_RESIDENT, err)) < 0)
 		return rc;
-	return life_measure(l, err);
+	return levels_measure(l, err);
 }
 
 /* The last look is taken while the engine is still there. What it shows may end a run that went
  * well until then. */
-static int end_watch(struct life *l, int rc, struct lem_error *err)
+int life_end_watch(struct life *l, int rc, struct lem_error *err)
 {
 	struct lem_error seen;
 	bool trouble = l->watch && watch_check(l->watch, &seen) < 0;
@@ -223,6 +284,11 @@ static const char *error_as_json(const struct lem_error *err, struct arena *a)
 	return arena_strdup(a, str_c(&s));
 }
 
+static double goal(const struct maybe_f64 *ms)
+{
+	return ms->set ? ms->v : (double)NAN;
+}
+
 static void describe(struct life *l)
 {
 	_cleanup_str_ struct str env = STR_INIT;
@@ -241,29 +307,18 @@ static void describe(struct life *l)
 	r->environment_json = arena_strdup(a, str_c(&env));
 	r->engine_name = l->engine->name;
 	r->engine_mode = l->engine->mode(l->e);
+	r->slo = (struct slo_limits){goal(&l->e->slo.ttft_ms), goal(&l->e->slo.tpot_ms),
+				     goal(&l->e->slo.e2e_ms)};
 	r->wall_start_ns = clock_wall_ns();
 	r->t_start_ns = clock_now_ns();
+	levels_describe(l);
 }
 
-/* Gives the run's last word: the outcome may be worse than rc. */
-static int finish(struct life *l, int rc, struct lem_error *err)
+void life_conclude(struct life *l, int rc, struct lem_error *err)
 {
 	struct run_record *r = l->rec;
-	char *log;
+	char *log = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
 
-	life_phase(l, PHASE_STOP, 0);
-	rc = end_watch(l, rc, err);
-	life_server_log(l);
-	if (rc < 0) {
-		life_blame(l, err);
-		life_recall(l, err);
-	}
-	session_stop(&l->session, rc < 0);
-	life_server_close(l);
-	if (l->sampler)
-		sampler_stop(l->sampler, &r->samples);
-	life_end_phase(l);
-	log = arena_strndup(&r->arena, str_c(&l->session.io.log), l->session.io.log.len);
 	life_scrub(l, rc < 0 ? err : NULL, log);
 	r->log_tail = log;
 	r->status = rc >= 0                          ? RUN_COMPLETED
@@ -274,6 +329,49 @@ static int finish(struct life *l, int rc, struct lem_error *err)
 	if (l->faults)
 		run_record_note(r, "worker_faults: %zu", l->faults);
 	r->t_end_ns = clock_now_ns();
+}
+
+/* One process of an engine may be killed while the others go on, or hang. */
+static void tell_kills(const struct life *l, int rc, struct lem_error *err)
+{
+	const struct oom_watch *w = &l->session.running.oom;
+	int64_t kills = oom_watch_kills(w);
+	struct lem_error old = *err;
+
+	if (!kills || (rc < 0 && strstr(err->what, "because memory ran out")))
+		return;
+	run_record_note(l->rec,
+			"%" PRId64 " processes %s were killed by the kernel because memory ran out "
+			"during the run (%.200s)",
+			kills, w->machine ? "of this machine" : "in the engine's memory group",
+			w->name);
+	if (rc < 0 && err->code != LEM_E_INTERRUPTED)
+		(void)lem_error_why(err,
+				    "meanwhile %" PRId64 " processes were killed by the kernel "
+				    "because memory ran out (%.120s)%s%.200s",
+				    kills, w->name, old.why[0] ? "; " : "", old.why);
+}
+
+/* Gives the run's last word: the outcome may be worse than rc. */
+static int finish(struct life *l, int rc, struct lem_error *err)
+{
+	struct run_record *r = l->rec;
+
+	life_phase(l, PHASE_STOP, 0);
+	rc = life_end_watch(l, rc, err);
+	tell_kills(l, rc, err);
+	life_server_log(l);
+	if (rc < 0) {
+		life_blame(l, err);
+		life_recall(l, err);
+	}
+	session_stop(&l->session, rc < 0);
+	life_server_close(l);
+	if (l->sampler)
+		sampler_stop(l->sampler, &r->samples);
+	life_end_phase(l);
+	levels_cut(l);
+	life_conclude(l, rc, err);
 	return rc;
 }
 
@@ -295,7 +393,10 @@ int run_experiment(const struct run_request *req, struct run_record *rec, struct
 	l.t_phase_ns = clock_now_ns();
 	l.phase = PHASE_PREFLIGHT;
 	l.detail = "";
+	levels_begin(&l);
 	rc = life_preflight(&l, err);
+	if (rc >= 0)
+		rc = levels_check(&l, err);
 	tell_doubts(&l);
 	if (rc >= 0) {
 		describe(&l);
@@ -313,7 +414,10 @@ int run_plan(const struct run_request *req, struct run_record *rec, struct run_p
 	int rc;
 
 	l.t_phase_ns = clock_now_ns();
+	levels_begin(&l);
 	rc = life_preflight(&l, err);
+	if (rc >= 0)
+		rc = levels_check(&l, err);
 	if (rc >= 0) {
 		struct launch_spec *spec = arena_new(&rec->arena, struct launch_spec);
 

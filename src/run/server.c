@@ -128,9 +128,9 @@ int life_server_check(struct life *l, struct lem_error *err)
 	rc = server_parse_url(c->url, str_eq(c->endpoint, "chat"), &l->server, err);
 	if (rc >= 0)
 		rc = read_key(l, err);
-	if (rc >= 0 && l->server.chat && l->prompts.synthetic) {
+	if (rc >= 0 && l->server.chat && prompts_have_ids(&l->prompts)) {
 		(void)lem_fail(err, LEM_E_REFUSED,
-			       "synthetic prompts are token ids, and the chat endpoint takes text "
+			       "the prompts are token ids, and the chat endpoint takes text "
 			       "only");
 		rc = lem_error_fix(err, "write openai.endpoint: completions, or prompts of text");
 	}
@@ -209,14 +209,26 @@ static bool is_error(const char *line, size_t n)
 	return memmem(line, n, "Error: ", 7) || memmem(line, n, "error: ", 7);
 }
 
+/* "0.00.399.998 E llama_adapter_lora_init: …", as llama.cpp writes them. */
+static bool is_llama_error(const char *line)
+{
+	size_t n = strspn(line, "0123456789.");
+
+	return n > 8 && str_starts(line + n, " E ");
+}
+
 /* From the last line that names an error on, because what follows a Python exception may be long;
- * else the last lines. */
+ * else the last lines. llama.cpp tells the cause first, and then all that failed with it. */
 static void last_words(const struct str *log, char *buf, size_t size)
 {
 	const char *line = str_c(log), *found = NULL, *next;
 
 	for (; *line; line = *next ? next + 1 : next) {
 		next = line + strcspn(line, "\n");
+		if (is_llama_error(line)) {
+			found = line;
+			break;
+		}
 		if (is_error(line, (size_t)(next - line)))
 			found = line;
 	}
@@ -230,7 +242,7 @@ static int fail_ended(struct life *l, const char *doing, struct lem_error *err)
 {
 	_cleanup_str_ struct str log = STR_INIT;
 	struct timespec moment = {.tv_nsec = 50 * NS_PER_MS};
-	char how[160], tail[400];
+	char how[320], tail[400];
 
 	(void)l->runner->wait_until(&l->session.running, clock_now_ns() + 2 * NS_PER_S);
 	(void)nanosleep(&moment, NULL); /* its last words may still be in the pipe */
@@ -304,12 +316,15 @@ static int take_streams(struct life *l, struct lem_error *err)
 
 static int set_address(struct life *l, struct lem_error *err)
 {
+	static const char *const close_after[] = {"Connection: close", NULL};
 	char url[64];
 
 	if (l->runner == &runner_external)
 		return 0;
 	if (l->session.running.port <= 0)
 		return lem_fail(err, LEM_E_INTERNAL, "the engine's port is not known");
+	if (l->engine->http->closes)
+		l->server.headers = close_after;
 	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%d/v1", l->session.running.port);
 	return server_parse_url(url, false, &l->server, err);
 }
@@ -352,7 +367,8 @@ static bool is_final(const struct life *l, enum lem_code code, int64_t t_start_n
 	if (l->server.pump)
 		return false; /* while it starts anything may happen, but not for ever */
 	return code == LEM_E_NOT_FOUND || code == LEM_E_REFUSED ||
-	       (code == LEM_E_IO && clock_now_ns() > t_start_ns + REFUSED_PATIENCE_S * NS_PER_S);
+	       ((code == LEM_E_IO || code == LEM_E_PARSE) &&
+		clock_now_ns() > t_start_ns + REFUSED_PATIENCE_S * NS_PER_S);
 }
 
 /* Repeats one step until it succeeds, fails for good, or the deadline has come. */
@@ -474,7 +490,8 @@ static void put_raw(struct jsonw *w, const char *key, const json_t *j)
 static void keep_build(struct life *l, const json_t *version, const json_t *models,
 		       const json_t *options)
 {
-	const char *text = json_string_value(json_object_get(version, "version"));
+	const char *member = l->engine->http->version_member;
+	const char *text = json_string_value(json_object_get(version, member ? member : "version"));
 	_cleanup_str_ struct str s = STR_INIT;
 	struct run_record *r = l->rec;
 	struct jsonw w;

@@ -32,6 +32,9 @@ int life_server_check(struct life *l, struct lem_error *err);
 /* After the runner's start: takes over its streams, waits until it has given a token, reads what
  * it says of itself into the record. */
 int life_server_ready(struct life *l, struct lem_error *err);
+/* Texts become the ids that its own tokenizer makes of them, at most max_input_tokens of each,
+ * where it tells them; where it does not they stay, and a note says so. Needs its model's name. */
+int life_tokenize(struct life *l, struct lem_error *err);
 /* Its metrics as text in the record's arena; NULL: it has none, or does not answer. */
 const char *life_server_metrics(struct life *l);
 /* Why a call to it ended early: LEM_E_INTERRUPTED, LEM_E_ENGINE when it has ended; 0: neither. */

@@ -190,27 +190,73 @@ void streams_gaps(const struct run_record *r, struct summary *s)
 
 /* ---- the client ---- */
 
+/* The time in which it worked: the window, and what was in flight around it. */
+static double worked_s(const struct run_record *r)
+{
+	int64_t from_ns = r->window_start_ns, to_ns = r->window_end_ns;
+
+	for (size_t i = 0; i < r->n_requests; i++) {
+		from_ns = MIN(from_ns, r->requests[i].t_scheduled_ns);
+		to_ns = MAX(to_ns, r->requests[i].t_last_ns);
+	}
+	return (double)(to_ns - from_ns) / 1e9;
+}
+
+static struct quantity exactly(double v, const char *method)
+{
+	return quantity_of(v, v, v, method);
+}
+
+static struct quantity roofline(double per_cpu_s)
+{
+	if (!isfinite(per_cpu_s) || per_cpu_s <= 0)
+		return quantity_unknown("not measured before this run; see notes");
+	return exactly(per_cpu_s, "in bursts, against a server without a model");
+}
+
+static struct quantity headroom(const struct quantity *can, double needed_per_s)
+{
+	if (!can->known)
+		return *can;
+	if (!(needed_per_s > 0))
+		return quantity_unknown("nothing was asked of the client");
+	return exactly(can->value / needed_per_s, "a CPU-second's worth / a second's need");
+}
+
+static void no_client(struct summary *s)
+{
+	static const char none[] = "the engine was not driven over HTTP";
+
+	s->lag = stats_latency(NULL, 0, none);
+	s->client_busy = s->roofline_requests = s->roofline_chunks = s->headroom_requests =
+		s->headroom_chunks = quantity_unknown(none);
+}
+
 void streams_client(const struct run_record *r, struct summary *s)
 {
-	double seconds = (double)(r->window_end_ns - r->window_start_ns) / 1e9;
 	_cleanup_free_ double *ms = lem_calloc(r->n_requests + 1, sizeof(*ms));
+	double seconds = worked_s(r);
 	size_t n = 0;
 
-	for (size_t i = 0; i < r->n_requests && r->server.used; i++)
+	if (!r->server.used) {
+		no_client(s);
+		return;
+	}
+	for (size_t i = 0; i < r->n_requests; i++)
 		if (r->requests[i].t_sent_ns)
 			ms[n++] =
 				(double)(r->requests[i].t_sent_ns - r->requests[i].t_scheduled_ns) /
 				1e6;
-	s->lag = stats_latency(ms, n,
-			       r->server.used ? "no request was sent"
-					      : "the engine was not driven over HTTP");
-	if (!r->server.used)
-		s->client_busy = quantity_unknown("the engine was not driven over HTTP");
-	else if (r->server.client_cpu_ns < 0 || seconds <= 0)
+	s->lag = stats_latency(ms, n, "no request was sent");
+	if (r->server.client_cpu_ns < 0 || seconds <= 0)
 		s->client_busy = quantity_unknown("not measured");
 	else
-		s->client_busy = quantity_of((double)r->server.client_cpu_ns / 1e9 / seconds,
-					     (double)r->server.client_cpu_ns / 1e9 / seconds,
-					     (double)r->server.client_cpu_ns / 1e9 / seconds,
-					     "CPU seconds of the client's thread / window");
+		s->client_busy = exactly((double)r->server.client_cpu_ns / 1e9 / seconds,
+					 "CPU seconds of the client's thread / time it worked");
+	s->roofline_requests = roofline(r->server.roofline_requests_per_cpu_s);
+	s->roofline_chunks = roofline(r->server.roofline_chunks_per_cpu_s);
+	s->headroom_requests =
+		headroom(&s->roofline_requests, seconds > 0 ? (double)n / seconds : 0);
+	s->headroom_chunks =
+		headroom(&s->roofline_chunks, seconds > 0 ? (double)s->chunks / seconds : 0);
 }

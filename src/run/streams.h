@@ -23,7 +23,7 @@ void streams_count(const struct run_record *r, struct summary *s);
 void streams_spread(const struct run_record *r, double *output, double *all, int n);
 /* itl_chunk, and itl of a server; a worker's itl is left alone. */
 void streams_gaps(const struct run_record *r, struct summary *s);
-/* lag and client_busy. */
+/* lag, client_busy, roofline_* and headroom_*; after streams_count. */
 void streams_client(const struct run_record *r, struct summary *s);
 
 #endif

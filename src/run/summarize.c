@@ -4,7 +4,9 @@
 
 #include "energy/energy.h"
 #include "flops/flops.h"
+#include "run/goodput.h"
 #include "run/streams.h"
+#include "run/work.h"
 #include "stats/stats.h"
 
 enum { GROUPS = 10 }; /* slices of the window whose spread gives the intervals of rates */
@@ -102,42 +104,85 @@ static size_t *count_first_tokens(const struct run_record *r)
 	return n;
 }
 
+/* Tokens and seconds of one replica's steps, by slice of the window. */
+struct phase_sums {
+	double n[GROUPS], seconds[GROUPS];
+};
+
+enum { MAX_REPLICAS = 1024 };
+
+static size_t count_replicas(const struct run_record *r)
+{
+	int32_t most = 0;
+
+	for (size_t i = 0; i < r->n_steps; i++)
+		most = MAX(most, r->steps[i].replica);
+	return (size_t)MIN(most, MAX_REPLICAS - 1) + 1;
+}
+
+/* Replicas compute at the same time, so their rates add up; the seconds of their steps do not. */
+static struct quantity sum_of_rates(const struct phase_sums *sums, size_t n, const char *method,
+				    const char *none)
+{
+	double value = 0, below = 0, above = 0;
+	bool any = false;
+
+	for (size_t i = 0; i < n; i++) {
+		struct quantity q = rate(sums[i].n, sums[i].seconds, method, none);
+
+		if (!q.known)
+			continue;
+		any = true;
+		value += q.value;
+		below += (q.value - q.low) * (q.value - q.low);
+		above += (q.high - q.value) * (q.high - q.value);
+	}
+	return any ? quantity_of(value, value - sqrt(below), value + sqrt(above), method)
+		   : quantity_unknown(none);
+}
+
+static void set_phase_rates(const struct run_record *r, struct phase_sums *prefill,
+			    struct phase_sums *decode, size_t n, struct summary *s)
+{
+	for (size_t i = 0; i < r->n_steps; i++) {
+		const struct step_record *p = &r->steps[i];
+		size_t g = i * GROUPS / r->n_steps,
+		       k = MIN((size_t)MAX(p->replica, 0), (size_t)MAX_REPLICAS - 1);
+		struct phase_sums *of = p->n_prefill > 0 ? &prefill[k] : &decode[k];
+
+		of->n[g] += p->n_prefill > 0 ? p->n_prefill : p->n_seqs;
+		of->seconds[g] += (double)(p->t_end_ns - p->t_start_ns) / 1e9;
+	}
+	s->prefill_tokens_per_s =
+		sum_of_rates(prefill, n,
+			     n == 1 ? "prompt tokens / time of their steps"
+				    : "prompt tokens / time of their steps, summed over replicas",
+			     "no prompt was computed");
+	s->decode_tokens_per_s =
+		sum_of_rates(decode, n,
+			     n == 1 ? "output tokens / time of their steps"
+				    : "output tokens / time of their steps, summed over replicas",
+			     "no token was decoded");
+}
+
 static void phase_rates(const struct run_record *r, struct summary *s)
 {
 	_cleanup_free_ size_t *first = count_first_tokens(r);
-	double pn[GROUPS] = {0}, pd[GROUPS] = {0}, dn[GROUPS] = {0}, dd[GROUPS] = {0};
+	size_t n = count_replicas(r);
 	bool mixed = false;
 
-	if (r->server.used) {
-		s->prefill_tokens_per_s =
-			quantity_unknown("a server's steps are not seen from outside");
-		s->decode_tokens_per_s = s->prefill_tokens_per_s;
-		return;
-	}
-	for (size_t i = 0; i < r->n_steps; i++) {
-		const struct step_record *p = &r->steps[i];
-		double seconds = (double)(p->t_end_ns - p->t_start_ns) / 1e9;
-		size_t g = i * GROUPS / r->n_steps;
-
+	for (size_t i = 0; i < r->n_steps; i++)
 		mixed |= is_mixed(r, first, i);
-		if (p->n_prefill > 0) {
-			pn[g] += p->n_prefill;
-			pd[g] += seconds;
-		} else {
-			dn[g] += p->n_seqs;
-			dd[g] += seconds;
-		}
-	}
-	if (mixed) {
-		s->prefill_tokens_per_s =
-			quantity_unknown("prompts and decoding share steps (continuous batching)");
+	if (r->server.used || mixed) {
+		s->prefill_tokens_per_s = quantity_unknown(
+			r->server.used ? "a server's steps are not seen from outside"
+				       : "prompts and decoding share steps (continuous batching)");
 		s->decode_tokens_per_s = s->prefill_tokens_per_s;
 		return;
 	}
-	s->prefill_tokens_per_s =
-		rate(pn, pd, "prompt tokens / time of their steps", "no prompt was computed");
-	s->decode_tokens_per_s =
-		rate(dn, dd, "output tokens / time of their steps", "no token was decoded");
+	_cleanup_free_ struct phase_sums *sums = lem_calloc(2 * n, sizeof(*sums));
+
+	set_phase_rates(r, sums, sums + n, n, s);
 }
 
 struct column {
@@ -151,14 +196,25 @@ static void push_ms(struct column *c, int64_t from_ns, int64_t to_ns)
 		c->at[c->n++] = (double)(to_ns - from_ns) / 1e6;
 }
 
-/* A worker's stamps are one a token. */
+/* A worker's stamps are one a token. Tokens that came out of one step (drafts that were accepted, a
+ * beam that won) share a stamp: each has its part of the gap before them. */
 static void push_gaps(struct column *c, const struct run_record *r, const struct request_record *q)
 {
-	for (int64_t k = 1; k < q->n_stamps && !r->server.used; k++) {
-		const int64_t *t = &r->token_stamps_ns[q->first_stamp + (size_t)k];
+	const int64_t *t = &r->token_stamps_ns[q->first_stamp];
+	int64_t n;
 
-		push_ms(c, t[-1], t[0]);
+	for (int64_t k = 0; k < q->n_stamps && !r->server.used; k += n) {
+		for (n = 1; k + n < q->n_stamps && t[k + n] == t[k]; n++)
+			;
+		for (int64_t i = 0; i < n && k > 0; i++)
+			c->at[c->n++] = (double)(t[k] - t[k - 1]) / 1e6 / (double)n;
 	}
+}
+
+/* The whole answer came at once: nothing is known of the time from token to token. */
+static bool came_at_once(const struct run_record *r, const struct request_record *q)
+{
+	return !r->server.used && q->t_first_ns == q->t_last_ns;
 }
 
 static void latencies(const struct run_record *r, struct summary *s)
@@ -176,7 +232,7 @@ static void latencies(const struct run_record *r, struct summary *s)
 			continue;
 		push_ms(&c[0], q->t_sent_ns, q->t_first_ns);
 		push_gaps(&c[1], r, q);
-		if (q->output_tokens >= 2)
+		if (q->output_tokens >= 2 && !came_at_once(r, q))
 			c[2].at[c[2].n++] = (double)(q->t_last_ns - q->t_first_ns) / 1e6 /
 					    (double)(q->output_tokens - 1);
 		if (!request_answered(q))
@@ -334,6 +390,7 @@ static void efficiency(struct summary *s)
 			 "no energy was measured (GPU: %.30s; CPU: %.80s)", s->gpu_j.reason,
 			 s->cpu_j.reason);
 	}
+	s->scope_j = total;
 	s->j_per_output_token = quantity_per(total, (double)s->output_tokens, "no output token");
 	s->j_per_input_token = quantity_per(total, (double)s->input_tokens, "no input token");
 	s->j_per_total_token =
@@ -381,11 +438,13 @@ void summarize(const struct run_record *r, struct summary *ret)
 {
 	*ret = (struct summary){0};
 	count(r, ret);
+	work_count(r, ret);
 	throughput(r, ret);
 	phase_rates(r, ret);
 	latencies(r, ret);
 	operations(r, ret);
 	energies(r, ret);
 	certificate(r, ret);
+	goodput(r, &r->slo, ret);
 	judge(r, ret);
 }

@@ -79,11 +79,10 @@ static enum arrival_kind kind_of(enum arrival a)
 }
 
 /* More arrivals than any duration needs, cut at its end; doubled in the unlikely case that they do
- * not reach it. */
-static int fill(const struct arrival_spec *s, double duration_ns, double rate_hz,
+ * not reach it. mean: how many are expected. */
+static int fill(const struct arrival_spec *s, double duration_ns, double mean,
 		struct traffic_plan *t, struct lem_error *err)
 {
-	double mean = duration_ns / 1e9 * rate_hz;
 	size_t n = t->n_prompts;
 
 	if (duration_ns > 0 && mean > REQUESTS_MAX)
@@ -115,7 +114,29 @@ static double rate_of(const struct arrival_spec *s, const struct traffic_config 
 	if (s->kind != ARRIVAL_TRACE)
 		return c->rate.v;
 	span = s->trace_ns[s->n_trace - 1] - s->trace_ns[0];
-	return span > 0 ? (double)s->n_trace / (span / 1e9) : 1;
+	return span > 0 ? (double)s->n_trace / (span * s->trace_scale / 1e9) : 1;
+}
+
+/* The mean number of arrivals; a rate that changes does so evenly, and not at all afterwards. */
+static double expected(const struct arrival_spec *s, const struct traffic_config *c,
+		       double duration_ns)
+{
+	double rate_hz = rate_of(s, c), ramp_s = fmin(s->ramp_ns, duration_ns) / 1e9, at_end_hz;
+
+	if (!(s->ramp_ns > 0))
+		return duration_ns / 1e9 * rate_hz;
+	at_end_hz = rate_hz + (s->ramp_to_hz - rate_hz) * ramp_s * 1e9 / s->ramp_ns;
+	return (rate_hz + at_end_hz) / 2 * ramp_s + (duration_ns / 1e9 - ramp_s) * at_end_hz;
+}
+
+static void set_ramp(const struct traffic_config *c, struct arrival_spec *s)
+{
+	const struct maybe_f64 *over = c->ramp_over_sec.set ? &c->ramp_over_sec : &c->duration_sec;
+
+	if (!c->ramp_to_rate.set || !over->set || s->kind == ARRIVAL_TRACE)
+		return;
+	s->ramp_to_hz = c->ramp_to_rate.v;
+	s->ramp_ns = over->v * 1e9;
 }
 
 static int open_loop(const struct experiment *e, struct traffic_plan *t, struct lem_error *err)
@@ -126,23 +147,28 @@ static int open_loop(const struct experiment *e, struct traffic_plan *t, struct 
 		.kind = kind_of(c->arrival),
 		.rate_hz = c->rate.set ? c->rate.v : 1,
 		.burstiness = c->burstiness,
-		.trace_scale = 1,
+		.trace_scale = c->trace_scale > 0 ? c->trace_scale : 1,
 		.seed = (uint64_t)(c->seed.set          ? c->seed.v
 				   : e->random_seed.set ? e->random_seed.v
 							: 0),
 	};
 	int rc = 0;
 
-	if (s.kind == ARRIVAL_TRACE)
+	if (s.kind == ARRIVAL_TRACE && c->trace)
 		rc = read_trace(c->trace, &trace, &s.n_trace, err);
+	else if (s.kind == ARRIVAL_TRACE)
+		s.n_trace = t->recorded_ns ? t->n_prompts : 0;
 	if (rc < 0)
 		return rc;
-	s.trace_ns = trace;
+	if (s.kind == ARRIVAL_TRACE && !s.n_trace)
+		return lem_fail(err, LEM_E_REFUSED, "the prompts come without arrival times");
+	s.trace_ns = trace ? trace : t->recorded_ns;
+	set_ramp(c, &s);
 	t->plan.mode = HTTP_LOAD_OPEN;
 	if (s.kind == ARRIVAL_TRACE && !t->duration_ns) {
 		t->n_prompts = s.n_trace; /* each recorded arrival once */
 	}
-	return fill(&s, (double)t->duration_ns, rate_of(&s, c), t, err);
+	return fill(&s, (double)t->duration_ns, expected(&s, c, (double)t->duration_ns), t, err);
 }
 
 /* ---- closed loop ---- */
@@ -152,13 +178,14 @@ static int closed_loop(const struct traffic_config *c, struct traffic_plan *t,
 		       struct lem_error *err)
 {
 	double in_flight = (double)c->concurrency.v, n = (double)t->n_prompts;
+	double batch = t->batch_n ? (double)t->batch_n : in_flight;
 
 	t->plan = (struct http_load_plan){.mode = HTTP_LOAD_CLOSED,
 					  .in_flight = (size_t)c->concurrency.v};
 	if (t->duration_ns && isnan(t->batch_ms))
 		n = 1000 * in_flight;
 	else if (t->duration_ns)
-		n = 4 * in_flight * ((double)t->duration_ns / 1e6 / fmax(t->batch_ms, 0.1) + 1);
+		n = 4 * batch * ((double)t->duration_ns / 1e6 / fmax(t->batch_ms, 0.1) + 1);
 	if (n > REQUESTS_MAX && !t->duration_ns)
 		return too_many(err);
 	t->n = (size_t)fmin(n, REQUESTS_MAX);

@@ -10,7 +10,9 @@
 struct traffic_plan {
 	/* given */
 	size_t n_prompts;
-	double batch_ms; /* the quickest answer to as many requests as are in flight; NAN unknown */
+	double batch_ms; /* the quickest answer to batch_n requests at once; NAN unknown */
+	size_t batch_n;  /* 0: as many as are in flight */
+	const double *recorded_ns; /* n_prompts arrivals of the prompts' own trace; NULL: none */
 
 	/* made */
 	struct http_load_plan plan;

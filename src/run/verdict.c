@@ -1,5 +1,9 @@
-#include "energy/energy.h"
 #include "run/summarize.h"
+
+#include <math.h>
+
+#include "energy/energy.h"
+#include "run/overload.h"
 
 /* Limits and where they come from: energy.md sections 1, 5 and 6. */
 #define WINDOW_MIN_NS   (5 * NS_PER_S) /* counter edges within 1 % */
@@ -20,6 +24,11 @@
 #define LAG_MAX_MS      2.0
 #define LAG_MAX_SHARE   0.05
 #define CLIENT_BUSY_MAX 0.9
+/* How near to what the client can do here a run may come: beyond it queues of its own begin. And
+ * how far below it was surely not the client's speed that made requests late. */
+#define HEADROOM_MIN    1.5
+#define HEADROOM_FAR    10.0
+#define BUSY_FAR        0.5
 #define REASONS_THERMAL 0xe8u /* hardware slowdown, software and hardware thermal, power brake */
 
 /* "3 timeout, 2 4xx" */
@@ -56,6 +65,12 @@ static void judge_answers(const struct run_record *r, struct summary *s)
 									     : VERDICT_SUSPECT,
 			    "%" PRId64 " requests gave another number of tokens than was forced",
 			    s->lengths_differ);
+	if (s->inputs_differ)
+		verdict_add(v, VERDICT_SUSPECT,
+			    "for %" PRId64
+			    " requests the engine counts other input tokens than were "
+			    "sent",
+			    s->inputs_differ);
 	if (s->cached_tokens > 0 && !r->server.prefix_cache)
 		verdict_add(v, VERDICT_SUSPECT,
 			    "%" PRId64 " prompt tokens came from the server's prefix cache, which "
@@ -63,20 +78,52 @@ static void judge_answers(const struct run_record *r, struct summary *s)
 			    s->cached_tokens);
 }
 
+/* NAN: not known. */
+static double headroom(const struct summary *s)
+{
+	if (!s->headroom_requests.known || !s->headroom_chunks.known)
+		return s->headroom_requests.known ? s->headroom_requests.value
+		       : s->headroom_chunks.known ? s->headroom_chunks.value
+						  : (double)NAN;
+	return fmin(s->headroom_requests.value, s->headroom_chunks.value);
+}
+
 /* Whether lem, not the server, set the pace. */
 static void judge_client(const struct run_record *r, struct summary *s)
 {
-	double late = s->lag.n ? s->lag.p99 : 0,
+	double late = s->lag.n ? s->lag.p99 : 0, room = headroom(s),
+	       busy = s->client_busy.known ? s->client_busy.value : 0,
 	       most = LAG_MAX_MS + LAG_MAX_SHARE * (s->ttft.n ? s->ttft.p50 : 0);
 
 	if (r->server.arrivals && late > most)
-		verdict_add(&s->verdict, VERDICT_SUSPECT,
-			    "client-limited: requests left lem late, p50 %.2f ms, p99 %.2f ms",
-			    s->lag.p50, late);
-	if (s->client_busy.known && s->client_busy.value > CLIENT_BUSY_MAX)
+		verdict_add(
+			&s->verdict, VERDICT_SUSPECT,
+			"client-limited: requests left lem late, p50 %.2f ms, p99 %.2f ms%s",
+			s->lag.p50, late,
+			room >= HEADROOM_FAR && busy < BUSY_FAR
+				? "; its client is fast enough here, so something else took the "
+				  "processor"
+				: "");
+	if (busy > CLIENT_BUSY_MAX)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
 			    "client-limited: lem's client computed %.0f %% of the time",
-			    s->client_busy.value * 100);
+			    busy * 100);
+	else if (room < HEADROOM_MIN)
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "client-limited: the run asked of lem's client what it can do here at "
+			    "most, %.1f times over",
+			    room);
+}
+
+/* The speed of a server that is overloaded is real; its latencies depend on how long it was asked.
+ */
+static void judge_load(const struct run_record *r, struct summary *s)
+{
+	char why[160];
+
+	if (overload_seen(r, why, sizeof(why)))
+		verdict_add(&s->verdict, VERDICT_SUSPECT,
+			    "overloaded: the server did not keep up: %s", why);
 }
 
 static void judge_outcome(const struct run_record *r, struct summary *s)
@@ -101,6 +148,8 @@ static void judge_outcome(const struct run_record *r, struct summary *s)
 			verdict_add(v, VERDICT_INVALID,
 				    "the engine's report contradicts itself (%s faults, see notes)",
 				    r->notes[i] + strlen("worker_faults: "));
+		else if (str_starts(r->notes[i], NOTE_COMPILED))
+			verdict_add(v, VERDICT_SUSPECT, "%s", r->notes[i]);
 }
 
 /* The platform's counter contains packages and more; it is recorded, but no figure is made of it.
@@ -233,8 +282,10 @@ static void judge_method(const struct run_record *r, struct summary *s)
 			    half_width(&s->output_tokens_per_s) * 100);
 	if (r->status == RUN_COMPLETED && s->window_ns < WINDOW_MIN_NS)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
-			    "the window is %.1f s, shorter than 5 s; set window.min_duration_sec",
-			    (double)s->window_ns / 1e9);
+			    "the window is %.1f s, shorter than 5 s; set %s",
+			    (double)s->window_ns / 1e9,
+			    r->server.arrivals ? "traffic.duration_sec"
+					       : "window.min_duration_sec");
 	if (r->warmup.enabled && !r->warmup.converged && r->status == RUN_COMPLETED)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
 			    "warm-up did not settle: variation %.1f %% after %zu iterations, %.1f "
@@ -261,6 +312,7 @@ void judge(const struct run_record *r, struct summary *s)
 	if (r->server.used) {
 		judge_answers(r, s);
 		judge_client(r, s);
+		judge_load(r, s);
 	}
 	judge_energy(r, s);
 	judge_method(r, s);

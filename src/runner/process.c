@@ -3,18 +3,49 @@
 #include "runner/runner.h"
 #include "sys/fs.h"
 
+/* As execvpe will look it up: in lem's own PATH, whatever the engine's environment says. */
+static bool is_in_path(const char *program)
+{
+	const char *path = getenv("PATH");
+
+	for (; path && *path; path += strspn(path, ":")) {
+		size_t n = strcspn(path, ":");
+		_cleanup_free_ char *file = lem_asprintf("%.*s/%s", (int)n, path, program);
+
+		if (fs_is_executable(file))
+			return true;
+		path += n;
+	}
+	return false;
+}
+
+static int fail_program(const struct launch_spec *spec, struct lem_error *err)
+{
+	const char *program = spec->argv[0];
+
+	if (!strchr(program, '/'))
+		lem_fail(err, LEM_E_REFUSED, "the engine's program %s is not in PATH", program);
+	else
+		lem_fail(err, LEM_E_REFUSED, "the engine's program %s %s", program,
+			 fs_exists(program) ? "cannot be executed" : "does not exist");
+	if (spec->program_option)
+		return lem_error_fix(err,
+				     "install it, write where it is (%s), or use runner: docker",
+				     spec->program_option);
+	return lem_error_fix(err, "build it with 'make build', or name another one (%s.worker)",
+			     spec->engine);
+}
+
 static int process_check(const struct launch_spec *spec, const struct runner_context *c,
 			 struct lem_error *err)
 {
 	const char *program = spec->argv[0];
 
 	(void)c;
-	if (!strchr(program, '/') || fs_is_executable(program))
+	if (strchr(program, '/') ? fs_is_executable(program)
+				 : !spec->program_option || is_in_path(program))
 		return 0;
-	lem_fail(err, LEM_E_REFUSED, "the engine's program %s %s", program,
-		 fs_exists(program) ? "cannot be executed" : "does not exist");
-	return lem_error_fix(err, "build it with 'make build', or name another one (%s.worker)",
-			     spec->engine);
+	return fail_program(spec, err);
 }
 
 static int process_run_once(const struct launch_spec *spec, const char *const *argv,
@@ -51,6 +82,7 @@ static int process_start(const struct launch_spec *spec, const struct runner_con
 		return rc;
 	r.host_pid = r.proc.pid;
 	lem_strlcpy(r.cgroup, r.proc.cgroup.name, sizeof(r.cgroup));
+	oom_watch_begin(r.proc.pid, &r.oom);
 	*ret = r;
 	return 0;
 }
@@ -62,7 +94,11 @@ static bool process_wait_until(struct running *r, int64_t t_ns)
 
 static char *process_describe_end(struct running *r, char *buf, size_t size)
 {
-	return proc_describe_end(&r->proc, buf, size);
+	char how[64];
+
+	proc_describe_end(&r->proc, how, sizeof(how));
+	oom_watch_explain(&r->oom, proc_was_killed(&r->proc), how, buf, size);
+	return buf;
 }
 
 static void process_stop(struct running *r, int64_t grace_ns, int hurry_fd)

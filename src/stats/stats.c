@@ -111,6 +111,31 @@ bool stats_ratio_jackknife(const double *num, const double *den, size_t n, doubl
 	return true;
 }
 
+struct interval stats_wilson(uint64_t k, uint64_t n)
+{
+	const double z = 1.959964, p = (double)k / (double)n, m = (double)n;
+	double middle = p + z * z / (2 * m), scale = 1 + z * z / m;
+	double half = z * sqrt(p * (1 - p) / m + z * z / (4 * m * m));
+
+	assert(n > 0 && k <= n);
+	return (struct interval){k ? fmax(middle - half, 0) / scale : 0,
+				 k < n ? fmin(middle + half, scale) / scale : 1};
+}
+
+bool stats_ratio_interval(double a, struct interval ia, double b, struct interval ib,
+			  struct interval *ret)
+{
+	double ab = a * b, low, high;
+
+	if (!(a > 0) || !(ib.low > 0) || !(ib.high < 2 * b) || !(ia.low <= a) || !(ia.high >= a))
+		return false;
+	low = ab * ab - ia.low * ib.high * (2 * a - ia.low) * (2 * b - ib.high);
+	high = ab * ab - ia.high * ib.low * (2 * a - ia.high) * (2 * b - ib.low);
+	*ret = (struct interval){(ab - sqrt(fmax(low, 0))) / (ib.high * (2 * b - ib.high)),
+				 (ab + sqrt(fmax(high, 0))) / (ib.low * (2 * b - ib.low))};
+	return isfinite(ret->low) && isfinite(ret->high);
+}
+
 /* Moves the numbers to the front; the count of them. A NaN has no place in an order. */
 static size_t only_numbers(double *x, size_t n)
 {

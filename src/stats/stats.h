@@ -29,6 +29,16 @@ double stats_t975(size_t df);
 bool stats_ratio_jackknife(const double *num, const double *den, size_t n, double *ret_ratio,
 			   struct interval *ret);
 
+/* Wilson's 95 % interval of a share: k of n > 0. It stays within 0 and 1, and has a width at both
+ * ends. Takes the n for independent. */
+struct interval stats_wilson(uint64_t k, uint64_t n);
+
+/* 95 % interval of a / b from those of a and b, measured independently: MOVER-R (Donner and Zou,
+ * Statistical Methods in Medical Research 21, 2012), which needs no symmetry. false: b's interval
+ * reaches zero or twice b, or the figures are not positive. */
+bool stats_ratio_interval(double a, struct interval ia, double b, struct interval ib,
+			  struct interval *ret);
+
 /* Sorts x in place; a NaN is no sample and is left out. */
 struct latency_stats stats_latency(double *x_ms, size_t n, const char *none_reason);
 

@@ -110,7 +110,7 @@ _Static_assert(sizeof(struct sample_set) == 72, "visit the new field of struct s
 _Static_assert(sizeof(struct gpu_observed) == 128, "visit the new field of struct gpu_observed");
 _Static_assert(sizeof(struct gpu_foreigner) == 232, "visit the new field of struct gpu_foreigner");
 _Static_assert(sizeof(struct gpu_binding) == 448, "visit the new field of struct gpu_binding");
-_Static_assert(sizeof(struct run_record) == 1736, "visit the new field of struct run_record");
+_Static_assert(sizeof(struct run_record) == 1752, "visit the new field of struct run_record");
 
 static void shape(struct codec *c, struct model_shape *s)
 {
@@ -317,6 +317,7 @@ static void server(struct codec *c, struct server_record *s)
 	FIELD(c, s->roofline_requests_per_cpu_s);
 	FIELD(c, s->roofline_chunks_per_cpu_s);
 	chars(c, s->urgency, sizeof(s->urgency));
+	FIELD(c, s->n_retried);
 }
 
 /* What version 3 did not have. */
@@ -325,6 +326,7 @@ static void load(struct codec *c, struct run_record *r)
 	FIELD(c, r->slo.ttft_ms);
 	FIELD(c, r->slo.tpot_ms);
 	FIELD(c, r->slo.e2e_ms);
+	text(c, &r->prompts_form);
 	text(c, &r->level.launch_id);
 	FIELD(c, r->level.index);
 	FIELD(c, r->level.n);
@@ -334,6 +336,12 @@ static void load(struct codec *c, struct run_record *r)
 	text(c, &r->work.file_sha256);
 	FIELD(c, r->work.n_records);
 	FIELD(c, r->work.n_skipped);
+}
+
+/* Format 5. */
+static void replicas(struct codec *c, struct run_record *r)
+{
+	COLUMN(c, r->steps, r->n_steps, replica);
 }
 
 static void steps(struct codec *c, struct run_record *r)
@@ -444,6 +452,8 @@ static void record(struct codec *c, struct run_record *r)
 		server(c, &r->server);
 	if (c->version >= 4)
 		load(c, r);
+	if (c->version >= 5)
+		replicas(c, r);
 }
 
 void record_encode(const struct run_record *r, struct str *out)

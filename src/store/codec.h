@@ -13,8 +13,8 @@
 
 /* 2: the proof of the routing and the watch over the GPUs. 3: servers driven over HTTP: chunks,
  * classes of failures, the servers' own metrics. 4: goals, levels of load, the source of the work,
- * what the client can do here. */
-enum { CODEC_VERSION = 4 };
+ * what the client can do here. 5: which replica made a step. */
+enum { CODEC_VERSION = 5 };
 
 void record_encode(const struct run_record *r, struct str *out);
 /* ret must be initialised; on failure it is released. Bytes may lie: lengths are held against what

@@ -6,6 +6,7 @@
 
 #include <sqlite3.h>
 
+#include "base/jsonw.h"
 #include "store/store.h"
 
 enum { STORE_BUSY_TIMEOUT_MS = 30000 };
@@ -38,6 +39,9 @@ int store_check_version(struct store *s, int *ret, struct lem_error *err);
 /* Writes the RUN_ID.json of every run that still lacks one: a crash, or a full disk, may have come
  * between the commit and the file. */
 int store_write_documents(struct store *s, struct lem_error *err);
+
+/* result_work.c: the object `work` of the document. */
+void result_put_work(struct jsonw *w, const struct run_record *r, const struct summary *s);
 
 /* Opens and migrates lem.sqlite in an existing folder, for writing. */
 int store_open_db(const char *dir, struct store **ret, struct lem_error *err);

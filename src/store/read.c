@@ -113,6 +113,13 @@ static void copy_column(sqlite3_stmt *q, int at, char *buf, size_t size)
 	lem_strlcpy(buf, s ? s : "", size);
 }
 
+/* A document that is damaged, or of an older lem, tells nothing of levels. */
+#define LEVEL(key) \
+	"CASE WHEN json_valid(m.result) THEN json_extract(m.result, '$.level." key "') END"
+#define LEVEL_COLUMNS      \
+	LEVEL("launch_id") \
+	"," LEVEL("index") "," LEVEL("n") "," LEVEL("in_flight") "," LEVEL("rate_hz")
+
 static void read_row(sqlite3_stmt *q, struct store_row *w)
 {
 	copy_column(q, 0, w->run_id, sizeof(w->run_id));
@@ -126,6 +133,11 @@ static void read_row(sqlite3_stmt *q, struct store_row *w)
 	w->output_tokens_per_s = column_or_nan(q, 8);
 	w->j_per_output_token = column_or_nan(q, 9);
 	copy_column(q, 10, w->energy_scope, sizeof(w->energy_scope));
+	copy_column(q, 11, w->launch_id, sizeof(w->launch_id));
+	w->level_index = sqlite3_column_int64(q, 12);
+	w->level_n = sqlite3_column_int64(q, 13);
+	w->in_flight = sqlite3_column_int64(q, 14);
+	w->rate_hz = column_or_nan(q, 15);
 }
 
 int store_list(struct store *s, struct store_row **ret, size_t *ret_n, struct lem_error *err)
@@ -134,7 +146,7 @@ int store_list(struct store *s, struct store_row **ret, size_t *ret_n, struct le
 	static const char sql[] =
 		"SELECT r.run_id, r.config_name, r.engine, r.model, r.status, m.verdict, "
 		"r.weights, r.wall_start_ns, m.output_tokens_per_s, m.j_per_output_token, "
-		"m.energy_scope FROM runs r LEFT JOIN summaries m USING(run_id) "
+		"m.energy_scope, " LEVEL_COLUMNS " FROM runs r LEFT JOIN summaries m USING(run_id) "
 		"ORDER BY r.wall_start_ns DESC, r.rowid DESC";
 	VEC(struct store_row) rows = VEC_INIT;
 	int rc = store_prepare(s, sql, "list the runs", &q, err);

@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/jsonw.h"
-#include "store/store.h"
+#include "store/impl.h"
 
 /* The `lem.result/1` document; docs/results.md says what each field means. */
 
@@ -60,6 +60,15 @@ static void put_size(struct jsonw *w, const char *key, int64_t value)
 		jsonw_null(w, key);
 }
 
+/* 0 is a count; what is below is not known. */
+static void put_count(struct jsonw *w, const char *key, int64_t value)
+{
+	if (value >= 0)
+		jsonw_i64(w, key, value);
+	else
+		jsonw_null(w, key);
+}
+
 static void put_time(struct jsonw *w, const char *key, int64_t wall_ns)
 {
 	char buf[32];
@@ -86,6 +95,22 @@ static void put_engine(struct jsonw *w, const struct run_record *r)
 	jsonw_str(w, "mode", r->engine_mode);
 	jsonw_str(w, "image_digest", r->image_digest);
 	put_json(w, "reported", r->engine_build_json);
+	jsonw_end_object(w);
+}
+
+/* null where there was one load only. */
+static void put_level(struct jsonw *w, const struct level_record *v)
+{
+	if (!v->n) {
+		jsonw_null(w, "level");
+		return;
+	}
+	jsonw_object(w, "level");
+	jsonw_str(w, "launch_id", v->launch_id);
+	jsonw_i64(w, "index", v->index);
+	jsonw_i64(w, "n", v->n);
+	jsonw_f64(w, "rate_hz", v->rate_hz);
+	put_size(w, "in_flight", v->in_flight);
 	jsonw_end_object(w);
 }
 
@@ -265,6 +290,51 @@ static void put_speed(struct jsonw *w, const struct summary *s)
 	jsonw_end_object(w);
 }
 
+/* A limit of 0 is none. */
+static void put_limits(struct jsonw *w, const struct slo_limits *l)
+{
+	jsonw_object(w, "limits");
+	jsonw_f64(w, "ttft_ms", slo_is_set(l->ttft_ms) ? l->ttft_ms : NAN);
+	jsonw_f64(w, "tpot_ms", slo_is_set(l->tpot_ms) ? l->tpot_ms : NAN);
+	jsonw_f64(w, "e2e_ms", slo_is_set(l->e2e_ms) ? l->e2e_ms : NAN);
+	jsonw_end_object(w);
+}
+
+static void put_slo(struct jsonw *w, const struct slo_summary *s)
+{
+	jsonw_object(w, "slo");
+	if (!slo_any(&s->limits)) {
+		jsonw_null(w, "limits");
+		jsonw_str(w, "reason",
+			  "the configuration has no goals (slo.ttft_ms, slo.tpot_ms, "
+			  "slo.e2e_ms)");
+		jsonw_end_object(w);
+		return;
+	}
+	put_limits(w, &s->limits);
+	jsonw_str(w, "limits_from", s->later ? "command_line" : "run");
+	jsonw_i64(w, "judged", s->judged);
+	jsonw_i64(w, "good", s->good);
+	jsonw_object(w, "missed");
+	jsonw_i64(w, "ttft", s->missed_ttft);
+	jsonw_i64(w, "tpot", s->missed_tpot);
+	jsonw_i64(w, "e2e", s->missed_e2e);
+	jsonw_i64(w, "failed", s->failed);
+	jsonw_i64(w, "untold", s->untold);
+	jsonw_end_object(w);
+	jsonw_object(w, "met_by_99_percent");
+	jsonw_f64(w, "ttft_ms", s->met_by_99.ttft_ms);
+	jsonw_f64(w, "tpot_ms", s->met_by_99.tpot_ms);
+	jsonw_f64(w, "e2e_ms", s->met_by_99.e2e_ms);
+	jsonw_end_object(w);
+	put_quantity(w, "share", &s->share);
+	put_quantity(w, "goodput_requests_per_s", &s->requests_per_s);
+	put_quantity(w, "good_output_tokens_per_s", &s->output_tokens_per_s);
+	put_quantity(w, "j_per_good_request", &s->j_per_request);
+	put_quantity(w, "j_per_good_output_token", &s->j_per_output_token);
+	jsonw_end_object(w);
+}
+
 /* null of an engine that speaks lem's own protocol. */
 static void put_client(struct jsonw *w, const struct run_record *r, const struct summary *s)
 {
@@ -277,13 +347,20 @@ static void put_client(struct jsonw *w, const struct run_record *r, const struct
 	jsonw_str(w, "mode", r->server.arrivals ? "server" : "offline");
 	put_latency(w, "schedule_lag_ms", &s->lag);
 	put_quantity(w, "busy", &s->client_busy);
+	jsonw_str(w, "urgency", r->server.urgency[0] ? r->server.urgency : NULL);
+	jsonw_object(w, "roofline");
+	put_quantity(w, "requests_per_cpu_s", &s->roofline_requests);
+	put_quantity(w, "chunks_per_cpu_s", &s->roofline_chunks);
+	jsonw_end_object(w);
+	jsonw_object(w, "headroom");
+	put_quantity(w, "requests", &s->headroom_requests);
+	put_quantity(w, "chunks", &s->headroom_chunks);
+	jsonw_end_object(w);
 	jsonw_i64(w, "chunks", s->chunks);
-	if (s->cached_tokens >= 0)
-		jsonw_i64(w, "cached_tokens", s->cached_tokens);
-	else
-		jsonw_null(w, "cached_tokens");
+	put_count(w, "cached_tokens", s->cached_tokens);
 	jsonw_i64(w, "lengths_differ", s->lengths_differ);
 	jsonw_i64(w, "lengths_untold", s->lengths_untold);
+	put_count(w, "retried", r->server.n_retried);
 	jsonw_object(w, "failures");
 	for (size_t i = 0; i < s->n_failures; i++)
 		jsonw_i64(w, s->failures[i].name, s->failures[i].n);
@@ -339,6 +416,7 @@ static void put_provenance(struct jsonw *w, const struct run_record *r)
 	jsonw_str(w, "lem_version", LEM_VERSION);
 	jsonw_str(w, "config_path", r->config_path);
 	jsonw_str(w, "prompts_sha256", r->prompts_hash);
+	jsonw_str(w, "prompts_form", r->prompts_form);
 	put_json(w, "effective_config", r->config_json);
 	put_json(w, "parameters", r->provenance_json);
 	put_json(w, "cli_overrides", r->cli_overrides_json);
@@ -360,13 +438,16 @@ void result_json(const struct run_record *r, const struct summary *sum, struct s
 	put_verdict(&w, &sum->verdict);
 	put_time(&w, "started", r->wall_start_ns);
 	put_time(&w, "ended", r->wall_start_ns + (r->t_end_ns - r->t_start_ns));
+	put_level(&w, &r->level);
 	put_engine(&w, r);
 	put_model(&w, r);
 	put_gpus(&w, &r->binding);
 	put_routing(&w, &r->binding);
 	put_window(&w, r, sum);
+	result_put_work(&w, r, sum);
 	put_energy(&w, sum);
 	put_speed(&w, sum);
+	put_slo(&w, &sum->slo);
 	put_client(&w, r, sum);
 	put_meters(&w, r, sum);
 	put_phases(&w, r);

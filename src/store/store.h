@@ -48,6 +48,10 @@ struct store_row {
 	int64_t wall_start_ns;
 	double output_tokens_per_s, j_per_output_token; /* NAN when unknown */
 	char energy_scope[40];
+	/* Of several loads in one launch; launch_id "": there was one. As in level_record. */
+	char launch_id[96];
+	int64_t level_index, level_n, in_flight;
+	double rate_hz;
 };
 int store_list(struct store *s, struct store_row **ret, size_t *ret_n,
 	       struct lem_error *err); /* newest first */

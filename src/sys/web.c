@@ -37,6 +37,12 @@ static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl
 	return g->cancelled;
 }
 
+/* What listens there speaks something that is no HTTP; curl takes it for HTTP/0.9. */
+static bool is_no_http(CURLcode rc, const char *detail)
+{
+	return rc == CURLE_UNSUPPORTED_PROTOCOL && strstr(detail, "HTTP/0.9");
+}
+
 static enum lem_code code_of(CURLcode rc)
 {
 	switch (rc) {
@@ -72,6 +78,10 @@ static int fail(const struct get *g, const struct curl_api *curl, CURLcode rc, c
 {
 	if (g->cancelled)
 		return lem_fail(err, LEM_E_INTERRUPTED, "interrupted");
+	if (is_no_http(rc, detail)) {
+		rc = CURLE_WEIRD_SERVER_REPLY;
+		detail = "it speaks no HTTP";
+	}
 	if (g->too_long)
 		(void)lem_fail(err, LEM_E_PARSE, "the answer of %s is too long", g->q->url);
 	else
@@ -86,6 +96,10 @@ static struct curl_slist *header_list(const struct curl_api *curl, const struct 
 
 	for (const char *const *h = q->headers; h && *h; h++)
 		list = curl->slist_append(list, *h);
+	if (q->json) {
+		list = curl->slist_append(list, "Content-Type: application/json");
+		list = curl->slist_append(list, "Expect:"); /* no waiting for a 100 */
+	}
 	return list;
 }
 
@@ -104,10 +118,40 @@ static void set_up(const struct curl_api *curl, CURL *easy, struct get *g, char 
 	curl->easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
 	curl->easy_setopt(easy, CURLOPT_XFERINFODATA, g);
 	curl->easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+	if (g->q->json) {
+		curl->easy_setopt(easy, CURLOPT_POSTFIELDS, g->q->json);
+		curl->easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+				  (curl_off_t)strlen(g->q->json));
+	}
 	if (g->q->no_tls_verify) {
 		curl->easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
 		curl->easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
 	}
+}
+
+void web_line_release(struct web_line *l)
+{
+	if (l->easy)
+		curl_api(NULL)->easy_cleanup(l->easy);
+	l->easy = NULL;
+}
+
+/* What was set for the call before is forgotten, its connection is not. */
+static CURL *take_line(const struct curl_api *curl, struct web_line *l)
+{
+	CURL *easy = l && l->easy ? l->easy : curl->easy_init();
+
+	if (l && l->easy)
+		curl->easy_reset(easy);
+	return easy;
+}
+
+static void give_line(const struct curl_api *curl, struct web_line *l, CURL *easy)
+{
+	if (l)
+		l->easy = easy;
+	else
+		curl->easy_cleanup(easy);
 }
 
 int web_get(const struct web_request *q, long *ret_status, struct str *ret, struct lem_error *err)
@@ -117,7 +161,7 @@ int web_get(const struct web_request *q, long *ret_status, struct str *ret, stru
 	_cleanup_str_ struct str body = STR_INIT;
 	struct get g = {.q = q, .body = &body};
 	struct curl_slist *headers;
-	CURL *easy = curl ? curl->easy_init() : NULL;
+	CURL *easy = curl ? take_line(curl, q->line) : NULL;
 	CURLcode rc;
 
 	if (!curl)
@@ -131,7 +175,7 @@ int web_get(const struct web_request *q, long *ret_status, struct str *ret, stru
 	if (rc == CURLE_OK)
 		curl->easy_getinfo(easy, CURLINFO_RESPONSE_CODE, ret_status);
 	curl->slist_free_all(headers);
-	curl->easy_cleanup(easy);
+	give_line(curl, q->line, easy);
 	if (rc != CURLE_OK)
 		return fail(&g, curl, rc, detail, err);
 	str_addn(ret, str_c(&body), body.len);

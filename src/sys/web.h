@@ -16,8 +16,17 @@
 #include "base/error.h"
 #include "base/str.h"
 
+/* A connection that is used again by the next request that names it; {NULL} at first. */
+struct web_line {
+	void *easy;
+};
+void web_line_release(struct web_line *l);
+#define _cleanup_web_line_ _cleanup_(web_line_release)
+
 struct web_request {
 	const char *url;
+	const char *json;           /* POSTs this; NULL: GET */
+	struct web_line *line;      /* NULL: a connection of its own */
 	const char *const *headers; /* NULL-terminated "Name: value", never shown; NULL: none */
 	bool no_tls_verify;
 	int64_t timeout_ns; /* of the whole call, > 0 */
@@ -25,7 +34,7 @@ struct web_request {
 	size_t max_bytes;   /* of the body; 0: 4 MiB */
 };
 
-/* Appends the body to *ret; *ret_status is the status. */
+/* GETs or POSTs. Appends the body to *ret; *ret_status is the status. */
 int web_get(const struct web_request *q, long *ret_status, struct str *ret, struct lem_error *err);
 
 #endif

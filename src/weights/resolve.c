@@ -100,10 +100,10 @@ static char *synthetic_path(const struct model_shape *s, const char *label, cons
 	_cleanup_free_ char *cache = fs_cache_dir();
 	_cleanup_free_ char *what = lem_asprintf(
 		"writer 2|%s|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64
-		"|%" PRId64 "|%" PRId64 "|%" PRId64 "|%d|%s|%" PRIu64 "|%s",
+		"|%" PRId64 "|%" PRId64 "|%" PRId64 "|%d|%s|%" PRIu64 "|%s%s",
 		s->architecture, s->n_layer, s->n_embd, s->n_ff, s->n_head, s->n_head_kv,
 		s->head_dim, s->n_vocab, s->n_ctx_train, s->n_swa, s->tied_embeddings, quant, seed,
-		s->name);
+		s->name, s->has_tokenizer ? "|vocabulary 1" : "");
 	char hex[DIGEST_HEX_SIZE], slug[48];
 	size_t n = 0;
 
@@ -115,7 +115,8 @@ static char *synthetic_path(const struct model_shape *s, const char *label, cons
 				? *p
 				: '-';
 	slug[n] = '\0';
-	return lem_asprintf("%s/models/synthetic-%s-%s-%.12s.gguf", cache, slug, quant, hex);
+	return lem_asprintf("%s/models/synthetic-%s-%s-%s%.12s.gguf", cache, slug, quant,
+			    s->has_tokenizer ? "vocab-" : "", hex);
 }
 
 static bool keep_waiting(void *arg)
@@ -138,6 +139,7 @@ static int resolve_synthetic(const struct weights_request *q, char **ret_path,
 	r = synthetic_shape(name, q->base_dir, &shape, err);
 	if (r < 0)
 		return r;
+	shape.has_tokenizer = q->vocabulary;
 	_cleanup_free_ char *path = synthetic_path(&shape, name, quant, q->seed);
 	_cleanup_free_ char *lock_path = lem_asprintf("%s.lock", path);
 	struct weights_request waiter = *q;
@@ -154,6 +156,7 @@ static int resolve_synthetic(const struct weights_request *q, char **ret_path,
 		r = gguf_read_shape(path, ret_shape, err);
 	if (r < 0)
 		return r;
+	ret_shape->has_tokenizer = false; /* what it calls words are not words */
 	*ret_path = steal_ptr(path);
 	return 0;
 }
@@ -213,9 +216,12 @@ static int locate_synthetic(const struct weights_request *q, char **ret_path,
 
 	split_synthetic(q->model_name, q->quant, name, sizeof(name), &quant);
 	r = synthetic_shape(name, q->base_dir, ret_shape, err);
-	if (r >= 0)
-		*ret_path = synthetic_path(ret_shape, name, quant, q->seed);
-	return r;
+	if (r < 0)
+		return r;
+	ret_shape->has_tokenizer = q->vocabulary;
+	*ret_path = synthetic_path(ret_shape, name, quant, q->seed);
+	ret_shape->has_tokenizer = false;
+	return 0;
 }
 
 int weights_locate(const struct weights_request *q, char **ret_path, struct model_shape *ret_shape,
@@ -236,6 +242,8 @@ int weights_locate(const struct weights_request *q, char **ret_path, struct mode
 	*ret_there = fs_exists(path);
 	if (*ret_there)
 		(void)gguf_read_shape(path, &shape, NULL);
+	if (str_starts(q->model_name, "synthetic:"))
+		shape.has_tokenizer = false;
 	*ret_shape = shape;
 	*ret_path = steal_ptr(path);
 	return 0;

@@ -249,6 +249,36 @@ static void key_f32(struct header *h, const char *suffix, float value)
 	h->n_keys++;
 }
 
+/* Every id has a text of its own: one byte each below 256, then " ab" and so on. No text ends a
+ * sequence, and none is special: of llama.cpp's vocabularies "rwkv" is the one without such ids.
+ * Its texts are escaped. */
+static void key_vocabulary(struct header *h, int64_t n_vocab)
+{
+	enum { BYTES = 256, LETTERS = 26 };
+
+	key_text(h, "tokenizer.ggml.model", "rwkv");
+	put_text(&h->keys, "tokenizer.ggml.tokens");
+	put_u32(&h->keys, GGUF_ARRAY);
+	put_u32(&h->keys, GGUF_STRING);
+	put_u64(&h->keys, (uint64_t)n_vocab);
+	for (int64_t i = 0; i < n_vocab; i++) {
+		char text[16];
+		size_t at = sizeof(text) - 1;
+
+		text[at] = '\0';
+		if (i < BYTES) {
+			snprintf(text, sizeof(text), "\\x%02x", (unsigned)i);
+			put_text(&h->keys, text);
+			continue;
+		}
+		for (int64_t k = i; k > 0; k /= LETTERS)
+			text[--at] = (char)('a' + k % LETTERS);
+		text[--at] = ' ';
+		put_text(&h->keys, text + at);
+	}
+	h->n_keys++;
+}
+
 static void make_keys(struct header *h, const struct plan *p, uint64_t seed)
 {
 	const struct model_shape *s = p->s;
@@ -272,7 +302,10 @@ static void make_keys(struct header *h, const struct plan *p, uint64_t seed)
 	if (s->n_swa)
 		key_u32(h, "attention.sliding_window", s->n_swa);
 	key_u32(h, "vocab_size", s->n_vocab);
-	key_text(h, "tokenizer.ggml.model", "no_vocab");
+	if (s->has_tokenizer)
+		key_vocabulary(h, s->n_vocab);
+	else
+		key_text(h, "tokenizer.ggml.model", "no_vocab");
 	key_text(h, "lem.weights", "synthetic");
 	snprintf(text, sizeof(text), "%" PRIu64, seed);
 	key_text(h, "lem.seed", text);

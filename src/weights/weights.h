@@ -26,6 +26,9 @@ struct weights_request {
 	const char *base_dir;   /* relative paths start here */
 	const char *quant; /* for synthetic without :QUANT: "f16", "q8_0", "q4_0"; NULL = q8_0 */
 	uint64_t seed;
+	/* synthetic GGUF: with a made-up vocabulary, for a server that turns every token into text;
+	 * a file of its own. Its words mean nothing: the shape still says has_tokenizer false. */
+	bool vocabulary;
 	weights_progress_fn progress;
 	void *progress_arg;
 };
@@ -59,8 +62,8 @@ char *weights_hf_home(void);
 /* SHA-256 of a file; remembered in the cache by (path, size, mtime, inode). */
 int weights_sha256(const char *path, char hex[65], struct lem_error *err);
 
-/* Writes a GGUF with random weights. quant: "f16", "q8_0", "q4_0". Atomic: a crash leaves no half
- * file. */
+/* Writes a GGUF with random weights, of a shape that has_tokenizer with a made-up vocabulary.
+ * quant: "f16", "q8_0", "q4_0". Atomic: a crash leaves no half file. */
 int gguf_synthesize(const struct model_shape *shape, const char *quant, uint64_t seed,
 		    const char *path, weights_progress_fn progress, void *arg,
 		    struct lem_error *err);

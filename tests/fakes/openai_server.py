@@ -4,23 +4,29 @@
 It counts tokens like an engine that was asked: N tokens for max_tokens N when ignore_eos is set, fewer otherwise, prompts by
 their ids. Words of the answer are "w0 w1 …". With --fault one thing goes wrong, for every request or for each --every-th.
 
-Dialects: vllm (continuous usage, /version, /metrics), plain (usage only at the end, when asked for), bare (no usage at all, no
-ignore_eos). It also takes the command lines that lem builds for real engines (serve MODEL …, -m MODULE …, --model-path M), of
+Dialects: vllm (continuous usage, /version, /metrics, /tokenize), llama (as plain, with llama-server's /tokenize), plain (usage only
+at the end, when asked for), bare (no usage at all, no ignore_eos). Its tokenizer: a beginning-of-sequence token 1, then one id a word. It also takes the command lines that lem builds for real engines (serve MODEL …, -m MODULE …, --model-path M), of
 which only --host, --port and the model's name are used; what it was started with is told at /argv.
 """
 import argparse
+import contextlib
 import http.server
 import json
 import os
 import signal
+import socket
 import socketserver
+import struct
 import sys
 import threading
 import time
+import zlib
 
 FAULTS = ["none", "health", "slow-start", "die-at-start", "die-mid", "500", "429", "404", "empty", "error-body", "bad-json", "half-utf8",
-          "close-mid", "stall", "short", "long", "usage-low", "redirect", "no-done", "cached", "error-in-stream"]
-state = {"requests": 0, "prompt": 0, "generated": 0, "lock": threading.Lock(), "born": time.time()}
+          "close-mid", "stall", "short", "long", "usage-low", "redirect", "no-done", "cached", "error-in-stream", "cut-chunk", "flood", "endless",
+          "never-ends", "reset-mid", "html", "kill-mid", "port-taken", "hog", "drop-idle", "tokenize-404", "tokenize-500", "tokenize-junk",
+          "tokenize-late"]
+state = {"requests": 0, "tokenized": 0, "prompts": [], "prompt": 0, "generated": 0, "lock": threading.Lock(), "born": time.time()}
 
 
 def options(argv):
@@ -28,13 +34,14 @@ def options(argv):
     p.add_argument("--host", default="127.0.0.1")
     p.add_argument("--port", type=int, default=0)
     p.add_argument("--model", "--model-path", default="fake")
-    p.add_argument("--dialect", choices=["vllm", "plain", "bare"], default="vllm")
+    p.add_argument("--dialect", choices=["vllm", "llama", "plain", "bare"], default="vllm")
     p.add_argument("--fault", choices=FAULTS, default="none")
     p.add_argument("--every", type=int, default=1)
     p.add_argument("--after", type=int, default=0, help="the first so many requests are served well")
     p.add_argument("--per-chunk", type=int, default=1, help="tokens in one chunk")
     p.add_argument("--token-ms", type=float, default=1)
     p.add_argument("--first-ms", type=float, default=2)
+    p.add_argument("--slots", type=int, default=0, help="requests answered at a time, the others wait; 0: all")
     p.add_argument("--start-s", type=float, default=0)
     p.add_argument("--chatter", type=int, default=0, help="bytes printed for each request")
     p.add_argument("--key", help="Bearer token that must come")
@@ -46,7 +53,7 @@ def options(argv):
         o.model = words[words.index("serve") + 1]
     for name in ("fault", "dialect"):
         setattr(o, name, os.environ.get("FAKE_" + name.upper(), getattr(o, name)))
-    for name in ("after", "every", "per_chunk", "chatter"):
+    for name in ("after", "every", "per_chunk", "chatter", "slots"):
         setattr(o, name, int(os.environ.get("FAKE_" + name.upper(), getattr(o, name))))
     for name in ("start_s", "token_ms"):
         setattr(o, name, float(os.environ.get("FAKE_" + name.upper(), getattr(o, name))))
@@ -54,6 +61,7 @@ def options(argv):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    slots = contextlib.nullcontext()
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     o = None
@@ -79,7 +87,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         young = time.time() - state["born"] < self.o.start_s
-        if self.path == "/health":
+        if self.path == "/prompts":
+            self.send(200, state["prompts"])
+        elif self.path == "/health":
             self.send(503 if young or self.o.fault == "health" else 200, "")
         elif self.path == "/argv":
             self.send(200, sys.argv)
@@ -95,6 +105,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
                                f"vllm:generation_tokens_total {state['generated']}\n", "text/plain")
         else:
             self.send(404, {"error": {"message": "no such path"}})
+
+    def ids_of(self, text, special):
+        return ([1] if special else []) + [256 + zlib.crc32(w.encode()) % 700 for w in text.split()]
+
+    def tokenize(self, q):
+        fault = self.o.fault
+        text, special = (q.get("content"), q.get("add_special")) if self.o.dialect == "llama" else (q.get("prompt"), q.get("add_special_tokens", True))
+        with state["lock"]:
+            state["tokenized"] += 1
+        if self.o.dialect in ("plain", "bare") or fault == "tokenize-404":
+            self.send(404, {"error": {"message": "no such path"}})
+        elif fault == "tokenize-500" or (fault == "tokenize-late" and state["tokenized"] > 2):
+            self.send(500, {"error": {"message": "the tokenizer broke"}})
+        elif fault == "tokenize-junk":
+            self.send(200, {"tokens": [1, "two", 3]})
+        elif text is None:  # llama-server takes it as nothing, vLLM and SGLang refuse it
+            self.send(200 if self.o.dialect == "llama" else 400, {"tokens": []})
+        else:
+            ids = self.ids_of(text, special)
+            self.send(200, {"tokens": ids} if self.o.dialect == "llama" else {"count": len(ids), "max_model_len": 4096, "tokens": ids, "token_strs": None})
 
     def chunk(self, data, last=False):
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data) + (b"0\r\n\r\n" if last else b""))
@@ -116,23 +146,38 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.o.chatter:
             sys.stdout.write("x" * self.o.chatter + "\n")
             sys.stdout.flush()
+        if self.path.endswith("/tokenize"):
+            return self.tokenize(json.loads(body))
         fault = self.fault()
         try:
             q = json.loads(body)
         except ValueError:
             return self.send(400, {"error": {"message": "not JSON"}})
+        state["prompts"].append(q.get("prompt"))
+        if fault == "drop-idle" and getattr(self, "served", False):
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        self.served = True
         if q.get("model") != self.o.model:
             return self.send(404, {"error": {"message": f"The model {q.get('model')} does not exist."}})
         if fault == "die-mid":
             print("RuntimeError: the fake engine lost its mind", file=sys.stderr, flush=True)
             os._exit(3)
+        if fault == "kill-mid":
+            print("the fake engine works as ever", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "hog":
+            hog()
+        if fault == "html":
+            return self.send(200, "<html>It works!</html>", "text/html")
         if fault in ("500", "429", "404"):
             return self.send(int(fault), {"error": {"message": "as told"}})
         if fault == "redirect":
             return self.send(302, "", Location="http://127.0.0.1:1/")
         if fault == "error-body":
             return self.send(200, {"error": {"message": "as told", "code": 500}})
-        self.answer(q, fault)
+        with self.slots:
+            self.answer(q, fault)
 
     def tokens_of(self, q, fault):
         n = q.get("max_tokens", 16)
@@ -177,12 +222,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if fault == "close-mid" and k:
                 self.close_connection = True
                 return self.connection.close()
+            if fault == "cut-chunk" and k:
+                self.wfile.write(b"400\r\ndata: {")
+                self.close_connection = True
+                return self.connection.shutdown(socket.SHUT_RDWR)
+            if fault == "reset-mid" and k:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.close_connection = True
+                return self.connection.close()
+            while fault in ("flood", "endless") and k:
+                self.event(dict(e, choices=[piece("x" * (60000 if fault == "flood" else 1), None)]))
+                time.sleep(0 if fault == "flood" else 0.02)
             if fault == "error-in-stream" and k:
                 return self.chunk(b'data: {"error": {"message": "as told"}}\n\n', last=True)
             self.event(e)
             time.sleep((3600 if fault == "stall" and k else self.o.token_ms / 1000))
         if so.get("include_usage") and self.o.dialect != "bare":
             self.event(dict(head, choices=[], usage=self.usage(n_in, n_out, fault)))
+        if fault == "never-ends":
+            time.sleep(3600)
         with state["lock"]:
             state["prompt"] += n_in
             state["generated"] += n_out
@@ -199,11 +257,34 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         pass  # a client that goes away is no news
 
 
+def hog():
+    """Memory until the kernel ends it, or 4 GiB."""
+    kept = []
+    for _ in range(256):
+        kept.append(b"\1" * (16 << 20))
+    print("nobody stopped the fake engine from taking 4 GiB", file=sys.stderr, flush=True)
+    os._exit(4)
+
+
+def taken_once(o):
+    """The first start finds its port taken, as when somebody came between its choice and its use; FAKE_ONCE names a file that remembers."""
+    mark = os.environ.get("FAKE_ONCE")
+    if not mark or not os.path.exists(mark):
+        if mark:
+            open(mark, "w").close()
+        print(f"ERROR:    [Errno 98] error while attempting to bind on address ('{o.host}', {o.port}): address already in use", file=sys.stderr)
+        sys.exit(1)
+
+
 def main():
     o = Handler.o = options(sys.argv[1:])
+    if o.fault == "port-taken":
+        taken_once(o)
     if o.fault == "die-at-start":
         print("ValueError: Free memory on device cuda:0 (1.0/80.0 GiB) on startup is less than desired GPU memory utilization (0.9)", file=sys.stderr)
         sys.exit(1)
+    if o.slots:
+        Handler.slots = threading.Semaphore(o.slots)
     signal.signal(signal.SIGTERM, lambda *a: os._exit(0))
     server = Server((o.host, o.port), Handler)
     if o.cert:

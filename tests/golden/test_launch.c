@@ -52,7 +52,7 @@ static int launch(const struct config *c, bool in_container, bool cached, struct
 	};
 
 	assert_true(e->gpus.n <= MAX_GPUS);
-	return engine_find(e->backend)->launch(&q, a, ret, err);
+	return engine_for(e)->launch(&q, a, ret, err);
 }
 
 static void show_list(struct str *out, const char *name, const char *const *list)
@@ -180,14 +180,11 @@ static void test_cases(void **state)
 static bool is_excused(const char *path)
 {
 	static const char *const paths[] = {
-		"vllm.min_p",                   /* goes with each request */
-		"vllm.logit_bias",              /* the same */
-		"pytorch.min_p",                /* the same */
-		"pytorch.cache_implementation", /* dynamic, the first choice, is what is done anyway
-						 */
-		"pytorch.beam_search.length_penalty",       /* beam search is refused as a whole */
-		"pytorch.beam_search.early_stopping",       /* the same */
-		"pytorch.beam_search.no_repeat_ngram_size", /* the same */
+		"vllm.min_p",        /* goes with each request */
+		"vllm.logit_bias",   /* the same */
+		"pytorch.min_p",     /* the same */
+		"llamacpp.min_p",    /* the same */
+		"llamacpp.batching", /* with each run of the worker */
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
@@ -212,6 +209,7 @@ static const char *other_value(const struct option *o, struct arena *a)
 	case OPT_MAYBE_F64: return arena_printf(a, "%.3f", o->min + (o->max - o->min) * 0.3);
 	case OPT_BYTES: return "3g";
 	case OPT_STR_LIST: return "[/tmp:/x]";
+	case OPT_F64_LIST: return "[2, 1]";
 	default: return arena_printf(a, "%.0f", o->max <= 64 ? o->max : o->min + 1);
 	}
 }
@@ -279,7 +277,11 @@ static void test_no_option_is_lost(void **state)
 			 0);
 	assert_int_equal(LOST(sglang, "sglang-plain.yaml"), 0);
 	assert_int_equal(LOST(tensorrt, "bases/tensorrt-draft.yaml", "tensorrt-build.yaml"), 0);
-	assert_int_equal(LOST(pytorch, "pytorch-plain.yaml"), 0);
+	assert_int_equal(LOST(pytorch, "pytorch-plain.yaml", "bases/pytorch-beams.yaml",
+			      "pytorch-assisted.yaml"),
+			 0);
+	assert_int_equal(LOST(llamacpp, "bases/llamacpp-gpus.yaml", "bases/llama-server-gpus.yaml"),
+			 0);
 	assert_int_equal(LOST(docker, "vllm-plain.yaml"), 0);
 }
 

@@ -95,6 +95,18 @@ static void text(const char *name, const struct run_record *r, const struct summ
 	compare(name, &out);
 }
 
+static void comparison(const char *name, const struct compare_run *a, const struct compare_run *b,
+		       const struct comparison *c, struct report_style style)
+{
+	_cleanup_str_ struct str out = STR_INIT;
+
+	report_compare_text(a, b, c, &style, &out);
+	assert_in_range(widest(str_c(&out)), 1, MAX(style.width, 60));
+	if (style.ascii)
+		assert_true(is_ascii(str_c(&out)));
+	compare(name, &out);
+}
+
 static void test_rich(void **state)
 {
 	_cleanup_free_ struct summary *s = lem_calloc(1, sizeof(*s));
@@ -141,6 +153,35 @@ static void test_failed(void **state)
 	run_record_release(&r);
 }
 
+/* Two engines that did the same, but for three requests. */
+static void test_compare(void **state)
+{
+	_cleanup_free_ struct summary *s = lem_calloc(2, sizeof(*s));
+	_cleanup_free_ struct comparison *c = lem_calloc(1, sizeof(*c));
+	struct run_record a, b;
+	const struct compare_run ra = {&a, &s[0]}, rb = {&b, &s[1]};
+
+	(void)state;
+	example_record(&a, "20261124T134000-gr-e-3f9a07");
+	example_record(&b, "20261124T135000-gr-e-3f9a08");
+	example_summary(&s[0]);
+	example_summary(&s[1]);
+	b.engine_name = "pytorch";
+	s[1].j_per_output_token = quantity_of(60, 59.4, 60.6, "gpu");
+	s[1].output_tokens_per_s = quantity_of(10, 9.5, 10.5, "jackknife over 10 slices");
+	compare_runs(&ra, &rb, c);
+	comparison("compare-same-100.txt", &ra, &rb, c, (struct report_style){.width = 100});
+	b.requests[7].output_tokens -= 2;
+	lem_strlcpy(b.requests[9].finish, "error", sizeof(b.requests[9].finish));
+	lem_strlcpy(b.requests[9].failure, "timeout", sizeof(b.requests[9].failure));
+	lem_strlcpy(b.shape.quant, "F16", sizeof(b.shape.quant));
+	compare_runs(&ra, &rb, c);
+	comparison("compare-other-60-ascii.txt", &ra, &rb, c,
+		   (struct report_style){.ascii = true, .width = 60});
+	run_record_release(&a);
+	run_record_release(&b);
+}
+
 static void test_list(void **state)
 {
 	_cleanup_str_ struct str out = STR_INIT;
@@ -157,12 +198,71 @@ static void test_list(void **state)
 	compare("list.txt", &out);
 }
 
+/* Several loads of one launch: in the list, in the report, and in the table at their end. */
+static void test_levels(void **state)
+{
+	struct report_style style = {.width = 100}, wide = {.width = 150};
+	const struct store_row rows[] = {
+		{"20261124T134000-s-3f9a07", "a", "vllm", "m", "completed", "suspect", "real", 0,
+		 512.5, 1.25, "gpu", "20261124T133000-s-aaaaaa", 1, 3, 0, 8},
+		{"20261124T133000-s-aaaaaa", "a", "vllm", "m", "completed", "valid", "real", 0, 64,
+		 (double)NAN, "", "20261124T133000-s-aaaaaa", 0, 3, 4, (double)NAN},
+		{"20261124T132000-one-3f9a07", "a", "vllm", "m", "completed", "valid", "real", 0,
+		 64, (double)NAN, ""},
+	};
+	const struct level_record loads[] = {{.index = 0, .n = 3, .rate_hz = 2.5},
+					     {.index = 1, .n = 3, .rate_hz = 8},
+					     {.index = 2, .n = 3, .in_flight = 65536}};
+	_cleanup_free_ struct summary *s = lem_calloc(2, sizeof(*s));
+	const struct report_level levels[] = {{&loads[0], &s[0], "suspect", "20261124T133000-s-a"},
+					      {&loads[1], &s[1], "failed", "20261124T133000-s-b"},
+					      {&loads[2], NULL, "not measured", ""}};
+	_cleanup_str_ struct str list = STR_INIT, table = STR_INIT, broad = STR_INIT;
+
+	(void)state;
+	report_list_text(rows, ARRAY_LEN(rows), &style, &list);
+	compare("list-levels.txt", &list);
+	example_summary(&s[0]);
+	s[1].itl_chunk = (struct latency_stats){9, 5, 5, 5, 5, 1234.5, 4, 1300, ""};
+	report_levels_text(levels, ARRAY_LEN(levels), &style, &table);
+	compare("levels.txt", &table);
+	assert_true(widest(str_c(&table)) <= 100);
+	report_levels_text(levels, ARRAY_LEN(levels), &wide, &broad);
+	assert_non_null(strstr(str_c(&broad), "20261124T133000-s-b"));
+}
+
+static void test_a_level_alone(void **state)
+{
+	_cleanup_free_ struct summary *s = lem_calloc(1, sizeof(*s));
+	_cleanup_str_ struct str json = STR_INIT, text = STR_INIT;
+	struct run_record r;
+
+	(void)state;
+	example_record(&r, "20261124T134000-gr-e-3f9a07");
+	example_summary(s);
+	r.level = (struct level_record){"20261124T133000-s-aaaaaa", 1, 3, 8, 0};
+	r.server.used = true;
+	r.server.url = "http://h";
+	lem_strlcpy(r.server.urgency, "nice", sizeof(r.server.urgency));
+	s->lag = (struct latency_stats){5, 1, 1, 1, 1, 1, 1, 1, ""};
+	s->headroom_requests = quantity_of(123.4, 123.4, 123.4, "x");
+	s->headroom_chunks = quantity_of(4.56, 4.56, 4.56, "x");
+	result_json(&r, s, &json);
+	assert_non_null(strstr(str_c(&json), "\"launch_id\": \"20261124T133000-s-aaaaaa\""));
+	assert_non_null(strstr(str_c(&json), "\"in_flight\": null"));
+	assert_non_null(strstr(str_c(&json), "\"urgency\": \"nice\""));
+	report_run_text(&r, s, &(struct report_style){.width = 100}, &text);
+	assert_non_null(strstr(str_c(&text), "8 requests/s: 2 of 3 in the launch"));
+	assert_non_null(strstr(str_c(&text), "123 times the requests and 4.6 times the chunks"));
+	run_record_release(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_rich),
-		cmocka_unit_test(test_failed),
-		cmocka_unit_test(test_list),
+		cmocka_unit_test(test_rich),    cmocka_unit_test(test_failed),
+		cmocka_unit_test(test_compare), cmocka_unit_test(test_list),
+		cmocka_unit_test(test_levels),  cmocka_unit_test(test_a_level_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

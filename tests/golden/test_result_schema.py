@@ -50,6 +50,11 @@ def put(document, path, value):
     ("run_id", "../evil"),
     ("started", "yesterday"),
     ("surprise", 1),
+    ("slo", None),  # no goals is an object with the reason
+    ("slo", {"limits": None}),
+    ("slo/limits/ttft_ms", 0),  # nobody wrote it: null
+    ("slo/good", -1),
+    ("slo/share", 0.5),
 ])
 def test_the_schema_refuses(path, value):
     document = json.loads((ROOT / "tests/golden/result/rich.json").read_text())

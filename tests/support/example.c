@@ -32,6 +32,10 @@ static void fill_texts(struct run_record *r, const char *run_id)
 	r->model_path = arena_strdup(a, "/models/llama-15m.gguf");
 	r->model_sha256 = NULL;
 	r->prompts_hash = arena_strdup(a, "feedbeef");
+	r->work = (struct work_record){.source = arena_strdup(a, "trace (azure) größe.csv"),
+				       .file_sha256 = arena_strdup(a, "c0ffee"),
+				       .n_records = 23,
+				       .n_skipped = 3};
 	r->log_tail = arena_strdup(a, "last line\n\x1b[31mred\x1b[0m \xff\n");
 }
 
@@ -257,6 +261,23 @@ static void fill_energy(struct summary *s)
 	s->j_per_request = within(300, 0.6, "gpu");
 }
 
+static void fill_goals(struct slo_summary *s)
+{
+	s->limits = (struct slo_limits){1500, 130, (double)NAN};
+	s->judged = 20;
+	s->good = 3;
+	s->missed_ttft = 17;
+	s->missed_tpot = 1;
+	s->failed = 1;
+	s->good_output_tokens = 12;
+	s->met_by_99 = (struct slo_limits){9625, 126, (double)NAN};
+	s->share = quantity_of(0.15, 0.052, 0.36, "good / judged; Wilson");
+	s->requests_per_s = within(0.3, 0.1, "jackknife over 10 slices");
+	s->output_tokens_per_s = within(1.2, 0.4, "jackknife over 10 slices");
+	s->j_per_request = within(2000, 4, "gpu");
+	s->j_per_output_token = within(500, 1, "gpu");
+}
+
 void example_summary(struct summary *s)
 {
 	*s = (struct summary){.window_ns = 10 * S,
@@ -266,6 +287,19 @@ void example_summary(struct summary *s)
 			      .output_tokens = 80,
 			      .meter_late_p99_ms = 0.12,
 			      .prompts_cut = 1};
+	s->input_lengths = (struct length_stats){.n = 20,
+						 .total = 640,
+						 .min = 16,
+						 .max = 48,
+						 .mean = 32,
+						 .p50 = 32,
+						 .p90 = 44.5,
+						 .p99 = 48};
+	s->input_lengths.bins[4] = 9;
+	s->input_lengths.bins[5] = 11;
+	s->output_lengths = (struct length_stats){
+		.n = 20, .total = 80, .min = 4, .max = 4, .mean = 4, .p50 = 4, .p90 = 4, .p99 = 4};
+	s->output_lengths.bins[2] = 20;
 	verdict_add(&s->verdict, VERDICT_SUSPECT, "the warm-up did not settle (variation %.1f %%)",
 		    12.5);
 	s->prefill_tokens_per_s = within(256, 3, "synchronised steps");
@@ -284,5 +318,6 @@ void example_summary(struct summary *s)
 	s->flops_decode = quantity_of(4e9, 4e9, 4e9, "from the model's shape");
 	s->flops_total = quantity_of(3.6e10, 3.6e10, 3.6e10, "from the model's shape");
 	s->mfu = quantity_unknown("the peak of this device is not known");
+	fill_goals(&s->slo);
 	s->self_cpu_share = within(0.0008, 0.0001, "CPU time");
 }

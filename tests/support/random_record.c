@@ -187,6 +187,7 @@ static void any_steps(struct rand *rnd, struct run_record *r)
 		s->n_seqs = (int32_t)any_i64(rnd);
 		s->n_tokens = (int32_t)any_i64(rnd);
 		s->n_prefill = (int32_t)any_i64(rnd);
+		s->replica = (int32_t)any_i64(rnd);
 	}
 }
 
@@ -258,7 +259,7 @@ void random_record(struct run_record *r, struct rand *rnd)
 		&r->engine_name,  &r->engine_version,     &r->engine_mode,
 		&r->image_digest, &r->engine_build_json,  &r->model_name,
 		&r->model_path,   &r->model_sha256,       &r->prompts_hash,
-		&r->log_tail,
+		&r->log_tail,     &r->prompts_form,
 	};
 
 	run_record_init(r);
@@ -290,6 +291,7 @@ void random_record(struct run_record *r, struct rand *rnd)
 		.client_cpu_ns = any_i64(rnd),
 		.roofline_requests_per_cpu_s = any_goal(rnd),
 		.roofline_chunks_per_cpu_s = any_goal(rnd),
+		.n_retried = any_i64(rnd),
 	};
 	any_chars(rnd, r->server.urgency, sizeof(r->server.urgency));
 	any_load(rnd, r);

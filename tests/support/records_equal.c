@@ -35,7 +35,8 @@ static bool same_steps(const struct run_record *a, const struct run_record *b)
 
 		if (x->prefill != y->prefill || x->t_start_ns != y->t_start_ns ||
 		    x->t_end_ns != y->t_end_ns || x->n_seqs != y->n_seqs ||
-		    x->n_tokens != y->n_tokens || x->n_prefill != y->n_prefill)
+		    x->n_tokens != y->n_tokens || x->n_prefill != y->n_prefill ||
+		    x->replica != y->replica)
 			return false;
 	}
 	return true;
@@ -166,7 +167,8 @@ static bool same_texts(const struct run_record *a, const struct run_record *b)
 	       str_eq(a->engine_build_json, b->engine_build_json) &&
 	       str_eq(a->image_digest, b->image_digest) && str_eq(a->model_name, b->model_name) &&
 	       str_eq(a->model_path, b->model_path) && str_eq(a->model_sha256, b->model_sha256) &&
-	       str_eq(a->prompts_hash, b->prompts_hash) && str_eq(a->log_tail, b->log_tail);
+	       str_eq(a->prompts_hash, b->prompts_hash) &&
+	       str_eq(a->prompts_form, b->prompts_form) && str_eq(a->log_tail, b->log_tail);
 }
 
 /* Not known is the same as not known. */
@@ -183,7 +185,7 @@ static bool same_server(const struct server_record *a, const struct server_recor
 	       a->prefix_cache == b->prefix_cache && a->client_cpu_ns == b->client_cpu_ns &&
 	       same_f64(a->roofline_requests_per_cpu_s, b->roofline_requests_per_cpu_s) &&
 	       same_f64(a->roofline_chunks_per_cpu_s, b->roofline_chunks_per_cpu_s) &&
-	       str_eq(a->urgency, b->urgency);
+	       str_eq(a->urgency, b->urgency) && a->n_retried == b->n_retried;
 }
 
 static bool same_load(const struct run_record *a, const struct run_record *b)

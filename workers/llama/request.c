@@ -27,6 +27,8 @@ static int parse_sampling(const json_t *j, struct sampling *s, struct trouble *t
 	return 0;
 }
 
+/* With the special tokens that the model begins a text with, and those that the text names
+ * ("</s>"): as llama-server, vLLM and Transformers make ids of a text. */
 static int tokenize(const char *text, const struct engine *e, struct seq *s, struct trouble *t)
 {
 	int32_t len = (int32_t)strlen(text), cap = len + 16, n;
@@ -35,11 +37,11 @@ static int tokenize(const char *text, const struct engine *e, struct seq *s, str
 		return trouble_set(t, "no_tokenizer",
 				   "this model has no tokenizer: send token ids");
 	s->prompt = lem_calloc((size_t)cap, sizeof(*s->prompt));
-	n = llama_tokenize(e->vocab, text, len, s->prompt, cap, true, false);
+	n = llama_tokenize(e->vocab, text, len, s->prompt, cap, true, true);
 	if (n < 0 && n > INT32_MIN) { /* the room it needs, as a negative number */
 		cap = -n;
 		s->prompt = lem_reallocarray(s->prompt, (size_t)cap, sizeof(*s->prompt));
-		n = llama_tokenize(e->vocab, text, len, s->prompt, cap, true, false);
+		n = llama_tokenize(e->vocab, text, len, s->prompt, cap, true, true);
 	}
 	if (n < 0)
 		return trouble_set(t, "internal", "the tokenizer failed on request %" PRId64,

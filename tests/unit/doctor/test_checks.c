@@ -371,7 +371,7 @@ static const struct breakage {
 	{"energy-cpu", NULL, rapl_denied, DOCTOR_WARNING, "permission denied"},
 	{"libcurl", NULL, no_tools, DOCTOR_ERROR, "libcurl cannot be loaded"},
 	{"worker-llama", NULL, no_tools, DOCTOR_ERROR, "/opt/lem-worker-llama"},
-	{"worker-pytorch", NULL, no_tools, DOCTOR_ERROR, "/opt/lem_worker_pytorch.py"},
+	{"worker-pytorch", NULL, no_tools, DOCTOR_ERROR, "/opt/lem_worker_pytorch.pyz"},
 	{"gpuprobe", NULL, no_tools, DOCTOR_ERROR, "/opt/lem-gpuprobe"},
 	{"place", NULL, in_container, DOCTOR_WARNING, "counts the visible ones"},
 };

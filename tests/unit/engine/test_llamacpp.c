@@ -176,6 +176,62 @@ static void test_registry(void **state)
 	}
 }
 
+/* One backend, two engines: the config decides, and only of this backend. */
+static void test_server_is_another_engine(void **state)
+{
+	struct experiment e = base_experiment();
+
+	(void)state;
+	assert_ptr_equal(engine_for(&e), engine_find(BACKEND_LLAMACPP));
+	assert_null(engine_for(&e)->http);
+	e.llamacpp.server = true;
+	assert_ptr_equal(engine_for(&e), &engine_llama_server);
+	assert_non_null(engine_for(&e)->http);
+	assert_int_equal(engine_for(&e)->backend, BACKEND_LLAMACPP);
+	assert_int_equal(engine_for(&e)->model, engine_find(BACKEND_LLAMACPP)->model);
+	assert_string_equal(engine_for(&e)->mode(&e), "offline/continuous");
+	e.traffic.present = true;
+	assert_string_equal(engine_for(&e)->mode(&e), "server/open");
+	e.backend = BACKEND_VLLM;
+	assert_ptr_equal(engine_for(&e), engine_find(BACKEND_VLLM));
+	e.backend = BACKEND_COUNT;
+	assert_null(engine_for(&e));
+}
+
+static int launch_server(const char *model_name, const struct model_shape *shape,
+			 struct lem_error *err)
+{
+	struct experiment e = base_experiment();
+	const struct gpu_binding none = {0};
+	const struct engine_request q = {.exp = &e,
+					 .shape = shape,
+					 .binding = &none,
+					 .model_path = "/m/m.gguf",
+					 .threads_default = 6};
+	_cleanup_arena_ struct arena a = ARENA_INIT;
+	struct launch_spec spec;
+
+	e.llamacpp.server = true;
+	e.model_name = model_name;
+	return engine_for(&e)->launch(&q, &a, &spec, err);
+}
+
+static void test_server_needs_a_vocabulary(void **state)
+{
+	const struct model_shape without = {.n_layer = 6},
+				 with = {.n_layer = 6, .has_tokenizer = true};
+	struct lem_error err;
+
+	(void)state;
+	assert_true(engine_llama_server.needs_vocabulary);
+	assert_false(engine_llamacpp.needs_vocabulary);
+	assert_int_equal(launch_server("m.gguf", &with, &err), 0);
+	assert_int_equal(launch_server("synthetic:llama-15m", &without, &err), 0);
+	assert_int_equal(launch_server("m.gguf", &without, &err), -LEM_E_REFUSED);
+	assert_non_null(strstr(err.what, "'m.gguf' has no vocabulary"));
+	assert_non_null(strstr(err.fix, "synthetic:"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -185,6 +241,8 @@ int main(void)
 		cmocka_unit_test(test_streaming_is_one_at_a_time),
 		cmocka_unit_test(test_only_gguf),
 		cmocka_unit_test(test_registry),
+		cmocka_unit_test(test_server_is_another_engine),
+		cmocka_unit_test(test_server_needs_a_vocabulary),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

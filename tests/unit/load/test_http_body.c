@@ -124,6 +124,69 @@ static void test_sampling(void **state)
 	json_decref(j);
 }
 
+static void chain_is(const json_t *j, const char *want)
+{
+	char *text = json_dumps(json_object_get(j, "samplers"), JSON_COMPACT);
+
+	assert_non_null(text);
+	assert_string_equal(text, want);
+	free(text);
+}
+
+/* llama-server's own defaults must not decide: its chain is said, and nothing is left to them. */
+static void test_llama_server(void **state)
+{
+	const struct prompt p = {.tokens = ids, .n_tokens = 3};
+	struct experiment e = plain(BACKEND_LLAMACPP);
+	json_t *j = body_of(&e, &p, false, 0);
+
+	(void)state;
+	assert_int_equal(whole(j, "max_tokens"), 10);
+	assert_true(json_is_true(json_object_get(j, "ignore_eos")));
+	assert_null(json_object_get(j, "min_tokens"));
+	assert_true(json_is_false(json_object_get(j, "cache_prompt")));
+	assert_true(json_is_true(json_object_get(j, "timings_per_token")));
+	chain_is(j, "[\"top_k\"]");
+	assert_int_equal(whole(j, "top_k"), 1);
+	json_decref(j);
+	e.decoder.repetition_penalty = 1.1;
+	e.llamacpp.cache_prompt = true;
+	j = body_of(&e, &p, false, 0);
+	chain_is(j, "[\"penalties\",\"top_k\"]");
+	assert_float_equal(json_real_value(json_object_get(j, "repeat_penalty")), 1.1, 1e-12);
+	assert_int_equal(whole(j, "repeat_last_n"), 12);
+	assert_null(json_object_get(j, "repetition_penalty"));
+	assert_true(json_is_true(json_object_get(j, "cache_prompt")));
+	json_decref(j);
+}
+
+static void test_llama_server_draws(void **state)
+{
+	const struct prompt p = {.tokens = ids, .n_tokens = 3};
+	struct experiment e = plain(BACKEND_LLAMACPP);
+	json_t *j;
+
+	(void)state;
+	e.decoder = (struct decoder_config){.do_sample = true,
+					    .temperature = 0.5,
+					    .top_k = 40,
+					    .top_p = 0.9,
+					    .repetition_penalty = 1};
+	e.llamacpp.min_p = 0.25;
+	j = body_of(&e, &p, false, 0);
+	chain_is(j, "[\"top_k\",\"top_p\",\"min_p\",\"temperature\"]");
+	assert_int_equal(whole(j, "top_k"), 40);
+	assert_float_equal(json_real_value(json_object_get(j, "top_p")), 0.9, 1e-12);
+	assert_float_equal(json_real_value(json_object_get(j, "min_p")), 0.25, 1e-12);
+	json_decref(j);
+	e.decoder.top_k = 0;
+	e.decoder.top_p = 1;
+	e.llamacpp.min_p = 0;
+	j = body_of(&e, &p, false, 0);
+	chain_is(j, "[\"temperature\"]");
+	json_decref(j);
+}
+
 /* extra_body wins over what lem would say, and there is one of each name. */
 static void test_extra_body(void **state)
 {
@@ -164,11 +227,36 @@ static void test_what_cannot_be_sent(void **state)
 	}
 }
 
+/* A length of the prompt's own is forced, whatever the config says of the others. */
+static void test_own_length(void **state)
+{
+	const struct prompt p = {.tokens = ids, .n_tokens = 3, .output_tokens = 7};
+	struct experiment e = plain(BACKEND_VLLM);
+	json_t *j;
+
+	(void)state;
+	for (int forced = 0; forced < 2; forced++) {
+		e.min_output_tokens = forced ? e.max_output_tokens : 0;
+		j = body_of(&e, &p, false, 0);
+		assert_int_equal(whole(j, "max_tokens"), 7);
+		assert_int_equal(whole(j, "min_tokens"), 7);
+		assert_true(json_is_true(json_object_get(j, "ignore_eos")));
+		json_decref(j);
+	}
+	j = body_of(&e, &p, false, 3); /* the first request, to see that it answers */
+	assert_int_equal(whole(j, "max_tokens"), 3);
+	assert_int_equal(whole(j, "min_tokens"), 3);
+	json_decref(j);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same_work_for_all),
+		cmocka_unit_test(test_own_length),
 		cmocka_unit_test(test_free_length_and_a_short_first),
+		cmocka_unit_test(test_llama_server),
+		cmocka_unit_test(test_llama_server_draws),
 		cmocka_unit_test(test_sampling),
 		cmocka_unit_test(test_extra_body),
 		cmocka_unit_test(test_what_cannot_be_sent),

@@ -57,6 +57,13 @@ static void test_dialects(void **state)
 	       HEAD "\"min_tokens\":64,\"ignore_eos\":true,\"temperature\":0,\"stream\":false}");
 	a = ask(OPENAI_LLAMACPP);
 	expect(&a, HEAD "\"ignore_eos\":true,\"temperature\":0,\"cache_prompt\":false," TAIL);
+	a.cache_prompt = a.usage_in_chunks = true;
+	expect(&a, HEAD "\"ignore_eos\":true,\"temperature\":0,\"cache_prompt\":true,"
+			"\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+			"\"timings_per_token\":true}");
+	a.stream = false; /* nothing to count in parts */
+	expect(&a, HEAD "\"ignore_eos\":true,\"temperature\":0,\"cache_prompt\":true,"
+			"\"stream\":false}");
 	a = ask(OPENAI_GENERIC);
 	a.temperature = 0.7;
 	expect(&a, HEAD "\"temperature\":0.7," TAIL);

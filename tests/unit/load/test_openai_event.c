@@ -57,6 +57,61 @@ static void test_completion_events(void **state)
 	assert_int_equal(e.cached_tokens, -1);
 }
 
+/* As llama-server sends them: tokens so far beside each text, usage in the event that ends it. */
+static void test_timings(void **state)
+{
+	struct openai_memo memo = {0};
+	struct openai_event e;
+
+	(void)state;
+	e = read_ok(
+		"{\"choices\":[{\"text\":\" a\",\"index\":0,\"finish_reason\":null}],\"timings\":{"
+		"\"cache_n\":3,\"prompt_n\":29,\"prompt_ms\":1.5,\"predicted_n\":4}}",
+		&memo);
+	assert_true(e.has_choice && e.has_usage);
+	assert_int_equal(e.completion_tokens, 4);
+	assert_int_equal(e.prompt_tokens, 32);
+	assert_int_equal(e.cached_tokens, 3);
+	text_is(&e, " a");
+	/* the next one has another count at the same length: it must be read, not remembered */
+	e = read_ok(
+		"{\"choices\":[{\"text\":\" b\",\"index\":0,\"finish_reason\":null}],\"timings\":{"
+		"\"cache_n\":3,\"prompt_n\":29,\"prompt_ms\":1.5,\"predicted_n\":5}}",
+		&memo);
+	assert_int_equal(e.completion_tokens, 5);
+	/* usage is the better word, before or after */
+	e = read_ok("{\"choices\":[],\"timings\":{\"predicted_n\":4},\"usage\":{"
+		    "\"prompt_tokens\":7,\"completion_tokens\":9}}",
+		    NULL);
+	assert_int_equal(e.completion_tokens, 9);
+	e = read_ok("{\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":9},"
+		    "\"timings\":{\"predicted_n\":4,\"prompt_n\":1,\"cache_n\":1}}",
+		    NULL);
+	assert_int_equal(e.completion_tokens, 9);
+	assert_int_equal(e.prompt_tokens, 7);
+	assert_int_equal(e.cached_tokens, -1);
+}
+
+static void test_timings_that_tell_nothing(void **state)
+{
+	struct openai_event e;
+
+	(void)state;
+	e = read_ok("{\"choices\":[{\"text\":\"a\"}],\"timings\":{\"prompt_n\":29,\"cache_n\":0}}",
+		    NULL);
+	assert_false(e.has_usage);
+	e = read_ok("{\"choices\":[{\"text\":\"a\"}],\"timings\":null}", NULL);
+	assert_false(e.has_usage);
+	e = read_ok("{\"choices\":[{\"text\":\"a\"}],\"timings\":{\"predicted_n\":2.5}}", NULL);
+	assert_false(e.has_usage);
+	e = read_ok("{\"choices\":[],\"timings\":{\"predicted_n\":1,\"prompt_n\":2147483647,"
+		    "\"cache_n\":2147483647}}",
+		    NULL);
+	assert_int_equal(e.completion_tokens, 1);
+	assert_int_equal(e.prompt_tokens, -1);
+	assert_non_null(openai_event_read("{\"timings\":{\"predicted_n\":}}", 28, NULL, &e));
+}
+
 static void test_chat_events(void **state)
 {
 	struct openai_event e;
@@ -220,6 +275,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_completion_events),
 		cmocka_unit_test(test_chat_events),
+		cmocka_unit_test(test_timings),
+		cmocka_unit_test(test_timings_that_tell_nothing),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_escapes),
 		cmocka_unit_test(test_refused),

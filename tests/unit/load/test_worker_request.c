@@ -96,6 +96,42 @@ static void test_batching(void **state)
 	json_decref(j);
 }
 
+static json_int_t length(const json_t *j, size_t i, const char *key)
+{
+	return json_integer_value(
+		json_object_get(json_array_get(json_object_get(j, "requests"), i), key));
+}
+
+static void test_own_lengths(void **state)
+{
+	const struct run_slice slice = {.run = 1, .n = 2};
+	json_t *j;
+
+	(void)state;
+	prompts[1].output_tokens = 9;
+	j = build(&base, &slice);
+	prompts[1].output_tokens = 0;
+	assert_int_equal(length(j, 0, "max_output_tokens"), 20);
+	assert_int_equal(length(j, 0, "min_output_tokens"), 5);
+	assert_int_equal(length(j, 1, "max_output_tokens"), 9);
+	assert_int_equal(length(j, 1, "min_output_tokens"), 9);
+	json_decref(j);
+}
+
+static void test_too_long_for_a_line(void **state)
+{
+	struct prompt many[] = {{.n_tokens = 5 << 20}, {.text = "abc"}};
+	const struct prompt_set big = {.at = many, .n = 2};
+	struct lem_error err = LEM_ERROR_INIT;
+
+	(void)state;
+	assert_int_equal(worker_run_least_bytes(&big), (20 << 20) + 3);
+	assert_int_equal(worker_run_fits(&big, worker_run_least_bytes(&big), &err), -LEM_E_REFUSED);
+	assert_non_null(strstr(err.what, "20 MiB as one request; a worker takes 16 MiB"));
+	assert_non_null(strstr(err.fix, "num_input_prompts: 1,"));
+	assert_int_equal(worker_run_fits(&big, WORKER_LINE_MAX, &err), 0);
+}
+
 static void test_step_bound(void **state)
 {
 	(void)state;
@@ -109,6 +145,8 @@ int main(void)
 		cmocka_unit_test(test_fields),
 		cmocka_unit_test(test_greedy),
 		cmocka_unit_test(test_batching),
+		cmocka_unit_test(test_own_lengths),
+		cmocka_unit_test(test_too_long_for_a_line),
 		cmocka_unit_test(test_step_bound),
 	};
 

@@ -38,6 +38,7 @@ static struct series *series_of(struct bench *b, const char *device)
 	vec_foreach (&b->su.columns, c) {
 		if (str_eq((*c)->s.device, device)) {
 			(*c)->s.n = (*c)->n;
+			(*c)->s.failed = (*c)->failed;
 			return &(*c)->s;
 		}
 	}

@@ -199,6 +199,26 @@ static void test_a_token_a_chunk(void **state)
 	assert_true(judged(&s, "another number of tokens than was forced"));
 }
 
+/* Prompts may have lengths of their own; the others have that of the config. */
+static void test_own_lengths(void **state)
+{
+	struct fixture *f = *state;
+	struct summary s;
+
+	f->prompts[0].output_tokens = 4;
+	f->res.jobs[0].prompt_tokens = 9; /* 8 were sent */
+	take(f, (struct answers){0});
+	assert_int_equal(f->rec.requests[0].output_tokens_asked, 4);
+	assert_int_equal(f->rec.requests[0].input_tokens_asked, 8);
+	assert_int_equal(f->rec.requests[1].output_tokens_asked, 5);
+	assert_int_equal(f->rec.requests[1].input_tokens_asked, 0); /* text */
+	summarize(&f->rec, &s);
+	assert_int_equal(s.lengths_differ, 2);
+	assert_int_equal(s.inputs_differ, 1);
+	assert_true(judged(&s, "for 1 requests the engine counts other input tokens"));
+	assert_int_equal(s.output_lengths.total, JOBS * 5);
+}
+
 /* Counts in the chunks that do not add up to the usage are worth nothing. */
 static void test_counts_that_do_not_add_up(void **state)
 {
@@ -244,6 +264,7 @@ static void test_failures_by_class(void **state)
 	f->res.jobs[1].n_chunks = 2;
 	f->res.jobs[1].completion_tokens = -1;
 	f->res.jobs[2].failure = HTTP_LOAD_NOT_SENT;
+	f->res.jobs[2].t_scheduled_ns = 0; /* its time never came */
 	take(f, (struct answers){0});
 	summarize(&f->rec, &s);
 	assert_int_equal(f->rec.n_requests, 3); /* what was never sent is left out */
@@ -256,6 +277,47 @@ static void test_failures_by_class(void **state)
 	assert_int_equal(s.failures[0].n + s.failures[1].n, 2);
 	assert_int_equal(s.verdict.level, VERDICT_INVALID);
 	assert_true(judged(&s, "requests failed: 1 "));
+}
+
+static void never_sent(struct http_load_job *j)
+{
+	j->failure = HTTP_LOAD_NOT_SENT;
+	j->t_sent_ns = j->t_first_ns = j->t_last_ns = 0;
+	j->n_chunks = 0;
+	j->prompt_tokens = j->completion_tokens = -1;
+}
+
+/* Due by the schedule, and no connection was free until the end: a request that nobody served. */
+static void test_what_was_due_and_not_sent_counts(void **state)
+{
+	struct fixture *f = *state;
+	struct summary s;
+
+	never_sent(&f->res.jobs[2]);
+	take(f, (struct answers){0});
+	f->rec.slo.ttft_ms = 1000;
+	summarize(&f->rec, &s);
+	assert_int_equal(f->rec.n_requests, JOBS);
+	assert_int_equal(f->rec.n_requests_asked, JOBS);
+	assert_string_equal(f->rec.requests[2].failure, "not_sent");
+	assert_string_equal(f->rec.requests[2].finish, "error");
+	assert_int_equal(f->rec.requests[2].t_sent_ns, 0);
+	assert_int_equal(s.requests_done, JOBS - 1);
+	assert_int_equal(s.lag.n, JOBS - 1);
+	assert_int_equal(s.slo.judged, JOBS);
+	assert_int_equal(s.slo.good, JOBS - 1);
+	assert_int_equal(s.slo.failed, 1);
+}
+
+/* A closed loop has no schedule: its last turn may come too late for a request. */
+static void test_a_turn_that_a_closed_loop_did_not_take(void **state)
+{
+	struct fixture *f = *state;
+
+	never_sent(&f->res.jobs[3]);
+	take(f, (struct answers){.closed = true});
+	assert_int_equal(f->rec.n_requests, JOBS - 1);
+	assert_int_equal(f->rec.n_requests_asked, JOBS - 1);
 }
 
 static void test_doubts(void **state)
@@ -324,9 +386,12 @@ int main(void)
 		T(test_chunks_are_not_tokens),
 		T(test_tokens_of_chunks_untold),
 		T(test_a_token_a_chunk),
+		T(test_own_lengths),
 		T(test_counts_that_do_not_add_up),
 		T(test_ramp_and_edges),
 		T(test_failures_by_class),
+		T(test_what_was_due_and_not_sent_counts),
+		T(test_a_turn_that_a_closed_loop_did_not_take),
 		T(test_doubts),
 		T(test_no_counts_at_all),
 		T(test_client_limited),

@@ -150,6 +150,71 @@ static void test_forced_length(void **state)
 	assert_true(told(f, "request 10: 3 output tokens were forced, 2 came"));
 }
 
+/* Two replicas at the same time: lines come as each of them flushes, steps overlap. */
+#define OF_REPLICA(replica, start, end, prefill, lists)                            \
+	"{\"event\":\"tokens\",\"run\":3,\"start_ns\":" #start ",\"end_ns\":" #end \
+	",\"prefill\":" #prefill "," lists ",\"out\":1,\"replica\":" #replica "}\n"
+#define TWO_REPLICAS                                                \
+	OF_REPLICA(1, 95, 205, 4, "\"started\":[11],\"ids\":[11]")  \
+	OF_REPLICA(1, 205, 260, 0, "\"ids\":[11]")                  \
+	OF_REPLICA(0, 100, 200, 2, "\"started\":[10],\"ids\":[10]") \
+	OF_REPLICA(0, 200, 250, 0, "\"ids\":[10]")                  \
+	OF_REPLICA(1, 260, 300, 0, "\"ids\":[11]")
+
+static void test_steps_of_replicas_overlap(void **state)
+{
+	struct fixture *f = *state;
+	static const int replicas[] = {0, 1, 0, 1, 1};
+
+	assemble(f, TWO_REPLICAS, 0);
+	assert_int_equal(f->faults, 0);
+	assert_int_equal(f->rec.n_steps, 5);
+	for (size_t i = 0; i < 5; i++) {
+		assert_int_equal(f->rec.steps[i].replica, replicas[i]);
+		assert_true(!i || f->rec.steps[i - 1].t_end_ns <= f->rec.steps[i].t_end_ns);
+	}
+	assert_int_equal(f->rec.requests[1].t_sent_ns, 95);
+	assert_int_equal(f->rec.requests[0].t_last_ns, 250);
+}
+
+static void test_steps_of_one_replica_do_not(void **state)
+{
+	struct fixture *f = *state;
+
+	assemble(f, TWO_REPLICAS OF_REPLICA(1, 299, 305, 0, "\"ids\":[]"), 0);
+	assert_int_equal(f->faults, 1);
+	assert_true(told(f, "stamps are not in order: a step from 299 to 305 ns after one that "
+			    "ended at 300"));
+}
+
+static void test_a_replica_beyond_all_bounds(void **state)
+{
+	struct fixture *f = *state;
+
+	assemble(f, STEP1 STEP2 STEP3 OF_REPLICA(5000, 300, 301, 0, "\"ids\":[]"), 0);
+	assert_int_equal(f->faults, 1);
+	assert_true(told(f, "replica 5000"));
+	assert_int_equal(f->rec.n_steps, 3);
+}
+
+/* Drafts that were accepted: a request is in `ids` once for each of its tokens. */
+static void test_several_tokens_of_one_request_in_a_step(void **state)
+{
+	struct fixture *f = *state;
+	const struct request_record *q = NULL;
+
+	assemble(f,
+		 OF_REPLICA(0, 100, 200, 6, "\"started\":[10,11],\"ids\":[10,11]")
+			 OF_REPLICA(0, 200, 250, 0, "\"ids\":[10,11,11]"),
+		 0);
+	assert_int_equal(f->faults, 0);
+	q = &f->rec.requests[1];
+	assert_int_equal(q->output_tokens, 3);
+	assert_int_equal(f->rec.token_stamps_ns[q->first_stamp + 1], 250);
+	assert_int_equal(f->rec.token_stamps_ns[q->first_stamp + 2], 250);
+	assert_int_equal(f->rec.steps[1].n_seqs, 3);
+}
+
 static void test_stamps_backwards(void **state)
 {
 	struct fixture *f = *state;
@@ -210,6 +275,29 @@ static void test_many_faults_are_bounded(void **state)
 	assert_int_equal(f->rec.n_notes, 5);
 }
 
+/* Prompts may have lengths of their own, which win over that of the config. */
+static void test_own_lengths(void **state)
+{
+	static const int32_t ids[] = {1, 2, 3, 4};
+	struct prompt prompts[] = {{.tokens = ids, .n_tokens = 2, .output_tokens = 2},
+				   {.tokens = ids, .n_tokens = 4}};
+	const struct prompt_set set = {.at = prompts, .n = 2};
+	struct fixture *f = *state;
+
+	f->pass.prompts = &set;
+	assemble(f, STEP1 STEP2 STEP3, 3);
+	assert_int_equal(f->faults, 0);
+	assert_int_equal(f->rec.requests[0].output_tokens_asked, 2);
+	assert_int_equal(f->rec.requests[1].output_tokens_asked, 3);
+	assert_int_equal(f->rec.requests[1].input_tokens_asked, 4);
+	prompts[0].output_tokens = 5;
+	prompts[1].n_tokens = 3;
+	assemble(f, STEP1 STEP2 STEP3, 3);
+	assert_int_equal(f->faults, 2);
+	assert_true(told(f, "request 10: 5 output tokens were forced, 2 came"));
+	assert_true(told(f, "request 11: 3 token ids were sent, the worker counts 4"));
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -220,6 +308,11 @@ int main(void)
 		T(test_wrong_count),
 		T(test_missing_and_double_answer),
 		T(test_forced_length),
+		T(test_own_lengths),
+		T(test_steps_of_replicas_overlap),
+		T(test_steps_of_one_replica_do_not),
+		T(test_a_replica_beyond_all_bounds),
+		T(test_several_tokens_of_one_request_in_a_step),
 		T(test_stamps_backwards),
 		T(test_stamps_outside),
 		T(test_prefill_sum),

@@ -120,6 +120,58 @@ static void test_open_loop(void **state)
 	traffic_release(&t);
 }
 
+/* 10/s at the start, 50/s after 4 s, and so on until 6 s: (10 + 50) / 2 × 4 + 50 × 2 = 220. */
+static void test_rate_that_changes(void **state)
+{
+	struct experiment e = {.traffic = {.present = true,
+					   .arrival = TRAFFIC_CONSTANT,
+					   .rate = {true, 10},
+					   .duration_sec = {true, 6},
+					   .ramp_to_rate = {true, 50},
+					   .ramp_over_sec = {true, 4},
+					   .burstiness = 1}};
+	struct traffic_plan t = made(&e, (struct traffic_plan){.n_prompts = 3});
+	size_t first = 0;
+
+	(void)state;
+	assert_in_range(t.n, 219, 221);
+	assert_int_equal(t.ramp_ns, 0); /* all of them count */
+	while (t.at_ns[first] < 1e9)
+		first++;
+	assert_in_range(first, 14, 16); /* 10 to 20 a second: 15 in the first */
+	assert_float_equal(t.at_ns[t.n - 1] - t.at_ns[t.n - 2], 1e9 / 50, 1e3);
+	traffic_release(&t);
+	e.traffic.ramp_over_sec.set = false; /* over the whole duration: 30 × 6 */
+	t = made(&e, (struct traffic_plan){.n_prompts = 3});
+	assert_in_range(t.n, 179, 181);
+	traffic_release(&t);
+	e.traffic.ramp_to_rate.v = 0.5; /* downwards too: 5.25 × 6 */
+	e.traffic.arrival = TRAFFIC_POISSON;
+	t = made(&e, (struct traffic_plan){.n_prompts = 3});
+	assert_in_range(t.n, 10, 60);
+	assert_true(t.at_ns[t.n - 1] < 6e9);
+	traffic_release(&t);
+	e.traffic.duration_sec.set = false; /* each prompt once, at a rate that changes */
+	e.traffic.ramp_over_sec = (struct maybe_f64){true, 4};
+	t = made(&e, (struct traffic_plan){.n_prompts = 3});
+	assert_int_equal(t.n, 3);
+	traffic_release(&t);
+}
+
+/* The warm-up computed 16 together in 50 ms: one in flight cannot come to more a second. */
+static void test_closed_loop_of_another_size_than_the_warm_up(void **state)
+{
+	struct experiment e = {
+		.traffic = {.present = true, .concurrency = {true, 1}, .duration_sec = {true, 10}}};
+	struct traffic_plan t =
+		made(&e, (struct traffic_plan){.n_prompts = 20, .batch_ms = 50, .batch_n = 16});
+
+	(void)state;
+	assert_int_equal(t.plan.in_flight, 1);
+	assert_true(t.n >= 4 * 16 * 200);
+	traffic_release(&t);
+}
+
 static void test_closed_loop(void **state)
 {
 	struct experiment e = {.traffic = {.present = true, .concurrency = {true, 8}}};
@@ -189,6 +241,33 @@ static void test_trace(void **state)
 		assert_non_null(strstr(err.what, "lem-test-trace"));
 		traffic_release(&t);
 	}
+}
+
+/* The times that came with the prompts, at another speed, and again when there is more time. */
+static void test_trace_of_the_prompts(void **state)
+{
+	static const double at_ns[] = {0, 1e9, 4e9};
+	struct experiment e = {.traffic = {.present = true,
+					   .arrival = TRAFFIC_TRACE,
+					   .trace_scale = 0.5,
+					   .burstiness = 1}};
+	struct traffic_plan t =
+		made(&e, (struct traffic_plan){.n_prompts = 3, .recorded_ns = at_ns});
+	struct lem_error err = LEM_ERROR_INIT;
+
+	(void)state;
+	assert_int_equal(t.n, 3);
+	assert_float_equal(t.at_ns[1], 0.5e9, 1);
+	assert_float_equal(t.at_ns[2], 2e9, 1);
+	traffic_release(&t);
+	e.traffic.duration_sec = (struct maybe_f64){true, 4};
+	t = made(&e, (struct traffic_plan){.n_prompts = 3, .recorded_ns = at_ns});
+	assert_int_equal(t.n, 5); /* again from 3 s on, a mean gap after the last */
+	assert_float_equal(t.at_ns[3], 3e9, 1);
+	traffic_release(&t);
+	t = (struct traffic_plan){.n_prompts = 3};
+	assert_true(traffic_make(&e, &t, &err) < 0); /* neither a file nor times of prompts */
+	traffic_release(&t);
 }
 
 /* ---- its log ---- */
@@ -263,8 +342,11 @@ int main(void)
 		cmocka_unit_test(test_bad_urls),
 		cmocka_unit_test(test_open_loop),
 		cmocka_unit_test(test_closed_loop),
+		cmocka_unit_test(test_rate_that_changes),
+		cmocka_unit_test(test_closed_loop_of_another_size_than_the_warm_up),
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_trace),
+		cmocka_unit_test(test_trace_of_the_prompts),
 		cmocka_unit_test(test_pump_drains),
 		cmocka_unit_test(test_pump_ends_with_its_streams),
 	};

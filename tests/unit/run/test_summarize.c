@@ -253,6 +253,93 @@ static void test_dead_counters(void **state)
 	run_record_release(&r);
 }
 
+/* A second replica that does the same at the same time doubles the rates; the time of its steps is
+ * no time in which the first one did nothing. */
+static void test_replicas_add_up(void **state)
+{
+	struct run_record r;
+	struct summary one, two;
+	size_t n;
+
+	(void)state;
+	build(&r);
+	summarize(&r, &one);
+	n = r.n_steps;
+	r.steps = lem_reallocarray(r.steps, 2 * n, sizeof(*r.steps));
+	for (size_t i = n; i-- > 0;) {
+		struct step_record s = r.steps[i];
+
+		r.steps[2 * i] = s;
+		s.t_end_ns += 1; /* stamps of two replicas are never the same */
+		s.n_seqs = s.n_prefill ? 0 : 2;
+		s.replica = 1;
+		r.steps[2 * i + 1] = s;
+	}
+	r.n_steps = 2 * n;
+	summarize(&r, &two);
+	assert_near(two.prefill_tokens_per_s.value, 2 * one.prefill_tokens_per_s.value, 1e-4);
+	assert_near(two.decode_tokens_per_s.value, 2 * one.decode_tokens_per_s.value, 1e-4);
+	assert_non_null(strstr(two.decode_tokens_per_s.method, "summed over replicas"));
+	assert_null(strstr(one.decode_tokens_per_s.method, "summed"));
+	run_record_release(&r);
+}
+
+static void test_replicas_of_a_stored_run_may_lie(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	r.steps[3].replica = INT32_MAX;
+	r.steps[4].replica = INT32_MIN;
+	summarize(&r, &s);
+	assert_true(s.decode_tokens_per_s.known);
+	run_record_release(&r);
+}
+
+/* Tokens of one step share its stamp: each has its part of the gap before. */
+static void test_tokens_that_share_a_stamp(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	for (size_t i = 0; i < r.n_requests; i++) {
+		int64_t *t = &r.token_stamps_ns[r.requests[i].first_stamp];
+
+		for (int d = 1; d < DECODES; d += 2)
+			t[d] = t[d + 1];
+	}
+	summarize(&r, &s);
+	assert_int_equal(s.itl.n, 20 * DECODES);
+	assert_near(s.itl.p50, 100, 1e-9);
+	assert_near(s.itl.max, 100, 1e-9);
+	for (size_t i = 0; i < r.n_token_stamps; i++) /* all at once, as of a beam search */
+		r.token_stamps_ns[i] = r.requests[i / (DECODES + 1)].t_last_ns;
+	for (size_t i = 0; i < r.n_requests; i++)
+		r.requests[i].t_first_ns = r.requests[i].t_last_ns;
+	summarize(&r, &s);
+	assert_int_equal(s.itl.n, 0);
+	assert_int_equal(s.tpot.n, 0);
+	assert_near(s.ttft.p50, 1000, 1e-9);
+	run_record_release(&r);
+}
+
+static void test_compiling_in_the_window_is_suspect(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	run_record_note(&r, NOTE_COMPILED " 2 graphs inside the window");
+	summarize(&r, &s);
+	assert_int_equal(s.verdict.level, VERDICT_SUSPECT);
+	run_record_release(&r);
+}
+
 static void test_mixed_steps_have_no_split(void **state)
 {
 	struct run_record r;
@@ -420,6 +507,10 @@ int main(void)
 		cmocka_unit_test(test_estimate_alone_is_labelled),
 		cmocka_unit_test(test_verdicts),
 		cmocka_unit_test(test_dead_counters),
+		cmocka_unit_test(test_replicas_add_up),
+		cmocka_unit_test(test_replicas_of_a_stored_run_may_lie),
+		cmocka_unit_test(test_tokens_that_share_a_stamp),
+		cmocka_unit_test(test_compiling_in_the_window_is_suspect),
 		cmocka_unit_test(test_mixed_steps_have_no_split),
 		cmocka_unit_test(test_empty_record),
 		cmocka_unit_test(test_routing_proved),

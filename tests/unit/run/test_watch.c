@@ -104,6 +104,25 @@ static void test_engine_and_foreigner(void **state)
 	assert_true(binding.foreigners[0].t_last_ns >= t0);
 }
 
+/* A watch that begins beside an engine that runs already takes it for no stranger. */
+static void test_starts_beside_an_engine(void **state)
+{
+	const struct running r = {.host_pid = engine};
+
+	(void)state;
+	use("");
+	write_lists("0 %d 1000\n1 %d 1000\n", (int)engine, (int)engine);
+	for (int i = 0; i < 20; i++) {
+		struct watch *w = NULL;
+
+		assert_int_equal(watch_start_with(&binding, &r, &w, NULL), 0);
+		watch_mark(w);
+		watch_stop(w, 1, &binding);
+		assert_int_equal(binding.guard_level, GPU_GUARD_SEEN);
+		assert_int_equal(binding.n_foreigners, 0);
+	}
+}
+
 /* Nobody is judged while lem itself runs something there. */
 static void test_pause(void **state)
 {
@@ -253,6 +272,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WATCH_TEST(test_engine_and_foreigner),
+		WATCH_TEST(test_starts_beside_an_engine),
 		WATCH_TEST(test_pause),
 		WATCH_TEST(test_look_across_a_pause),
 		WATCH_TEST(test_stray),

@@ -121,13 +121,80 @@ static void test_latency(void **state)
 	assert_string_equal(s.reason, "no tokens");
 }
 
+/* From Wilson's formula, computed apart. */
+static void test_wilson(void **state)
+{
+	struct interval i = stats_wilson(8, 10);
+
+	(void)state;
+	assert_near(i.low, 0.490162, 1e-5);
+	assert_near(i.high, 0.943318, 1e-5);
+	i = stats_wilson(0, 20);
+	assert_true(i.low == 0);
+	assert_near(i.high, 0.161125, 1e-5);
+	i = stats_wilson(20, 20);
+	assert_near(i.low, 0.838875, 1e-5);
+	assert_true(i.high == 1);
+	i = stats_wilson(1, 1);
+	assert_true(i.low > 0 && i.high == 1);
+}
+
+static void test_ratio_of_two(void **state)
+{
+	struct interval i;
+
+	(void)state;
+	/* exact figures have an exact ratio */
+	assert_true(
+		stats_ratio_interval(6, (struct interval){6, 6}, 2, (struct interval){2, 2}, &i));
+	assert_near(i.low, 3, 1e-12);
+	assert_near(i.high, 3, 1e-12);
+	/* an exact divisor only scales */
+	assert_true(
+		stats_ratio_interval(6, (struct interval){5, 8}, 2, (struct interval){2, 2}, &i));
+	assert_near(i.low, 2.5, 1e-12);
+	assert_near(i.high, 4, 1e-12);
+	/* small and symmetric: relative half widths add as squares, 3 % and 4 % to 5 % */
+	assert_true(stats_ratio_interval(100, (struct interval){97, 103}, 50,
+					 (struct interval){48, 52}, &i));
+	assert_near((i.high - i.low) / 2, 2 * 0.05, 1e-3);
+	/* a divisor that may be nothing */
+	assert_false(
+		stats_ratio_interval(6, (struct interval){5, 7}, 2, (struct interval){0, 4}, &i));
+	assert_false(stats_ratio_interval(6, (struct interval){5, 7}, 2,
+					  (struct interval){0.1, 4.5}, &i));
+	assert_false(
+		stats_ratio_interval(0, (struct interval){0, 0}, 2, (struct interval){1, 3}, &i));
+	assert_false(stats_ratio_interval((double)NAN, (struct interval){0, 0}, 2,
+					  (struct interval){1, 3}, &i));
+}
+
+/* The interval must cover the true ratio in about 95 of 100 trials. */
+static void test_ratio_covers(void **state)
+{
+	enum { TRIALS = 4000 };
+	struct rand r;
+	int covered = 0;
+
+	(void)state;
+	rand_seed(&r, 7);
+	for (int k = 0; k < TRIALS; k++) {
+		double a = 30 + 2 * rand_normal(&r), b = 10 + rand_normal(&r);
+		struct interval i, ia = {a - 3.92, a + 3.92}, ib = {b - 1.96, b + 1.96};
+
+		covered += stats_ratio_interval(a, ia, b, ib, &i) && i.low <= 3 && 3 <= i.high;
+	}
+	assert_in_range(covered, TRIALS * 93 / 100, TRIALS * 97 / 100);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_quantiles), cmocka_unit_test(test_moments),
-		cmocka_unit_test(test_bootstrap), cmocka_unit_test(test_student),
-		cmocka_unit_test(test_jackknife), cmocka_unit_test(test_jackknife_covers),
-		cmocka_unit_test(test_latency),
+		cmocka_unit_test(test_quantiles),        cmocka_unit_test(test_moments),
+		cmocka_unit_test(test_bootstrap),        cmocka_unit_test(test_student),
+		cmocka_unit_test(test_wilson),           cmocka_unit_test(test_ratio_of_two),
+		cmocka_unit_test(test_ratio_covers),     cmocka_unit_test(test_jackknife),
+		cmocka_unit_test(test_jackknife_covers), cmocka_unit_test(test_latency),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

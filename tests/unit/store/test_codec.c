@@ -181,6 +181,8 @@ static void test_version_3_is_read(void **state)
 	assert_true(r.server.used);
 	assert_true(isnan(r.slo.ttft_ms) && isnan(r.slo.tpot_ms) && isnan(r.slo.e2e_ms));
 	assert_true(isnan(r.server.roofline_requests_per_cpu_s));
+	assert_int_equal(r.server.n_retried, -1);
+	assert_null(r.prompts_form);
 	assert_int_equal(r.level.n, 0);
 	assert_null(r.level.launch_id);
 	assert_null(r.work.source);

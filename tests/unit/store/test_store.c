@@ -55,6 +55,39 @@ static void test_list_is_newest_first(void **state)
 	store_close(s);
 }
 
+/* Which load of which launch a run is stands in its document, from where the list has it. */
+static void test_levels_are_listed(void **state)
+{
+	_cleanup_free_ struct summary *sum = lem_calloc(1, sizeof(*sum));
+	_cleanup_free_ struct store_row *rows = NULL;
+	struct store *s = open_here();
+	struct run_record r;
+	size_t n = 0;
+
+	(void)state;
+	run_record_init(&r);
+	r.level = (struct level_record){"first", 1, 4, 2.5, 0};
+	r.run_id = "second";
+	r.wall_start_ns = T0 + 2;
+	assert_int_equal(store_put(s, &r, sum, NULL), 0);
+	r.level = (struct level_record){"first", 0, 4, NAN, 16};
+	r.run_id = "first";
+	r.wall_start_ns = T0 + 1;
+	assert_int_equal(store_put(s, &r, sum, NULL), 0);
+	put_example(s, "alone", T0);
+	tamper("UPDATE summaries SET result = '{broken' WHERE run_id = 'alone'");
+	assert_int_equal(store_list(s, &rows, &n, NULL), 0);
+	assert_int_equal(n, 3);
+	assert_string_equal(rows[0].launch_id, "first");
+	assert_int_equal(rows[0].level_index, 1);
+	assert_int_equal(rows[0].level_n, 4);
+	assert_true(rows[0].rate_hz == 2.5 && rows[0].in_flight == 0);
+	assert_true(isnan(rows[1].rate_hz) && rows[1].in_flight == 16);
+	assert_string_equal(rows[2].launch_id, "");
+	assert_int_equal(rows[2].level_n, 0);
+	store_close(s);
+}
+
 static void test_unknown_is_not_zero(void **state)
 {
 	_cleanup_free_ struct summary *sum = lem_calloc(1, sizeof(*sum));
@@ -255,6 +288,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_round_trip),
 		TEST(test_list_is_newest_first),
+		TEST(test_levels_are_listed),
 		TEST(test_unknown_is_not_zero),
 		TEST(test_prefixes),
 		TEST(test_ids),

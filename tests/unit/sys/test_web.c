@@ -100,6 +100,36 @@ static void test_answers(void **state)
 	assert_int_equal(status, 302);
 }
 
+/* A body makes it a POST; the line is kept, and what was set for one call is not for the next. */
+static void test_a_body_and_a_line(void **state)
+{
+	_cleanup_web_line_ struct web_line line = {0};
+	_cleanup_str_ struct str body = STR_INIT;
+	struct lem_error err = LEM_ERROR_INIT;
+	struct service s;
+	long status = 0;
+
+	(void)state;
+	start(&s, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+	assert_int_equal(
+		get("http", s.port,
+		    (struct web_request){.json = "{\"a\":1}", .line = &line, .cancel_fd = -1},
+		    &status, &body, &err),
+		0);
+	end(&s);
+	assert_non_null(line.easy);
+	assert_non_null(strstr(s.request, "POST /health HTTP/1.1\r\n"));
+	assert_non_null(strstr(s.request, "Content-Type: application/json\r\n"));
+	assert_non_null(strstr(s.request, "\r\n\r\n{\"a\":1}"));
+	assert_null(strstr(s.request, "Expect:"));
+	start(&s, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+	assert_int_equal(get("http", s.port, (struct web_request){.line = &line, .cancel_fd = -1},
+			     &status, &body, &err),
+			 0);
+	end(&s);
+	assert_non_null(strstr(s.request, "GET /health HTTP/1.1\r\n"));
+}
+
 static void test_no_answers(void **state)
 {
 	static const struct {
@@ -110,6 +140,7 @@ static void test_no_answers(void **state)
 		{"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n123456789", 8, LEM_E_PARSE},
 		{"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234", 0, LEM_E_IO},
 		{"", 0, LEM_E_IO},
+		{"220 mail ESMTP\r\n", 0, LEM_E_PARSE},
 	};
 
 	(void)state;
@@ -187,9 +218,8 @@ static void test_bounded_waits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_answers),
-		cmocka_unit_test(test_no_answers),
-		cmocka_unit_test(test_what_cannot_be_reached),
+		cmocka_unit_test(test_answers),       cmocka_unit_test(test_a_body_and_a_line),
+		cmocka_unit_test(test_no_answers),    cmocka_unit_test(test_what_cannot_be_reached),
 		cmocka_unit_test(test_bounded_waits),
 	};
 

@@ -120,6 +120,31 @@ static void test_synthetic_is_cached_by_content(void **state)
 	assert_string_equal(suffix, quant); /* what the name says counts */
 }
 
+/* Beside the one without, never in its place; text is no prompt for either. */
+static void test_synthetic_with_a_vocabulary(void **state)
+{
+	_cleanup_free_ char *without = NULL, *with = NULL, *located = NULL;
+	struct weights_request q = {
+		.model_name = "synthetic:v/config.json", .base_dir = tmp_dir, .vocabulary = true};
+	struct model_shape s;
+	bool there = false;
+
+	(void)state;
+	write_config("v");
+	assert_int_equal(resolve(q.model_name, NULL, 0, &without, &s), 0);
+	assert_int_equal(weights_resolve(&q, &with, &s, &err), 0);
+	assert_string_not_equal(without, with);
+	assert_non_null(strstr(with, "-vocab-"));
+	assert_false(s.has_tokenizer);
+	assert_int_equal(gguf_read_shape(with, &s, &err), 0);
+	assert_true(s.has_tokenizer);
+	assert_int_equal(gguf_read_shape(without, &s, &err), 0);
+	assert_false(s.has_tokenizer);
+	assert_int_equal(weights_locate(&q, &located, &s, &there, &err), 0);
+	assert_string_equal(located, with);
+	assert_true(there && !s.has_tokenizer);
+}
+
 static void test_synthetic_of_a_folder(void **state)
 {
 	_cleanup_free_ char *path = NULL;
@@ -262,6 +287,7 @@ int main(void)
 		cmocka_unit_test(test_local_is_wrong),
 		cmocka_unit_test(test_shape_of_folder_and_config),
 		cmocka_unit_test(test_synthetic_is_cached_by_content),
+		cmocka_unit_test(test_synthetic_with_a_vocabulary),
 		cmocka_unit_test(test_synthetic_of_a_folder),
 		cmocka_unit_test(test_synthetic_is_wrong),
 		cmocka_unit_test(test_damaged_cache),

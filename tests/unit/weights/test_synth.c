@@ -177,6 +177,63 @@ static void test_reads_back(void **state)
 	}
 }
 
+/* ---- a made-up vocabulary ---- */
+
+/* Where the texts of the vocabulary begin, after their key; their number. */
+static const char *find_texts(const struct str *file, uint64_t *ret_n)
+{
+	static const char key[] = "tokenizer.ggml.tokens";
+	const char *at = memmem(file->buf, file->len, key, strlen(key));
+	uint32_t types[2];
+
+	assert_non_null(at);
+	at += strlen(key);
+	memcpy(types, at, sizeof(types));
+	assert_int_equal(types[0], GGUF_ARRAY);
+	assert_int_equal(types[1], GGUF_STRING);
+	memcpy(ret_n, at + sizeof(types), sizeof(*ret_n));
+	return at + sizeof(types) + sizeof(*ret_n);
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static void test_every_id_has_a_text_of_its_own(void **state)
+{
+	enum { N = 1000, TEXT = 16 };
+	_cleanup_free_ char *path = tmp_path("words.gguf"), (*texts)[TEXT] = calloc(N, TEXT);
+	_cleanup_str_ struct str file = STR_INIT;
+	struct model_shape tiny = tmp_tiny(), s;
+	const char *at;
+	uint64_t n, length;
+
+	(void)state;
+	tiny.n_vocab = N;
+	tiny.has_tokenizer = true;
+	make(&tiny, "q4_0", 1, path);
+	assert_int_equal(gguf_read_shape(path, &s, &err), 0);
+	assert_true(s.has_tokenizer);
+	assert_int_equal(s.n_vocab, N);
+	assert_int_equal(s.n_params, model_shape_params(&tiny));
+	assert_int_equal(fs_read_file(path, 1 << 28, &file, NULL), 0);
+	at = find_texts(&file, &n);
+	assert_int_equal(n, N);
+	for (size_t i = 0; i < N; i++) {
+		memcpy(&length, at, sizeof(length));
+		assert_true(length > 0 && length < TEXT);
+		memcpy(texts[i], at + sizeof(length), length);
+		at += sizeof(length) + length;
+	}
+	assert_string_equal(texts[10], "\\x0a"); /* llama.cpp asks for a line's end */
+	assert_string_equal(texts[255], "\\xff");
+	assert_string_equal(texts[256], " jw");
+	qsort(texts, N, TEXT, by_text);
+	for (size_t i = 1; i < N; i++)
+		assert_string_not_equal(texts[i - 1], texts[i]);
+}
+
 /* The names and sizes that llama.cpp's loader asks of each architecture. */
 static void test_tensors_of_each_architecture(void **state)
 {
@@ -529,6 +586,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reads_back),
+		cmocka_unit_test(test_every_id_has_a_text_of_its_own),
 		cmocka_unit_test(test_tensors_of_each_architecture),
 		cmocka_unit_test(test_params_of_each_architecture),
 		cmocka_unit_test(test_distribution),
