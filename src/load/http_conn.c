@@ -51,9 +51,12 @@ void http_conn_fail(struct http_loop *l, uint32_t i, enum http_load_failure f, c
 		http_loop_ended(l, job, http_retry_failure(l, job, f), why, now);
 }
 
+/* Edges rather than levels: the kernel need not ask each socket again after it was read. A session
+ * of TLS may stop halfway for reasons of its own, so it keeps the levels. */
 static void watch(struct http_loop *l, uint32_t i, int op, bool out)
 {
-	struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | (out ? EPOLLOUT : 0u),
+	struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | (out ? EPOLLOUT : 0u) |
+					  (l->q->target.tls ? 0u : EPOLLET),
 				.data.u32 = i};
 
 	l->conns[i].want_out = out;
@@ -444,7 +447,9 @@ static size_t receive_room(struct http_loop *l)
 	return (size_t)MIN((uint64_t)room, left);
 }
 
-static void drain(struct http_loop *l, uint32_t i)
+/* ended: the other side has closed, which is told once, so that all is read. Otherwise a receive
+ * that did not fill its room has emptied the socket; what comes later is told anew. */
+static void drain(struct http_loop *l, uint32_t i, bool ended)
 {
 	struct http_conn *c = &l->conns[i];
 	bool more;
@@ -460,18 +465,24 @@ static void drain(struct http_loop *l, uint32_t i)
 					      "all answers together are more than the limit",
 					      clock_now_ns());
 		r = receive(l, c, l->received, room, j ? j->t_sent_ns : 0, &t_ns);
-		if (r == -EAGAIN || r == -EINTR)
+		if (r == -EAGAIN)
 			return;
+		more = r == -EINTR;
+		if (more)
+			continue;
 		if (r <= 0 || !j) /* an idle connection has nothing to say */
 			return connection_ended(l, i, r > 0 ? -EPROTO : r, clock_now_ns());
-		more = follow(l, i, l->received, (size_t)r, t_ns) && c->tls &&
-		       tls_conn_pending(c->tls);
+		more = follow(l, i, l->received, (size_t)r, t_ns) &&
+		       (c->tls ? tls_conn_pending(c->tls) : ended || (size_t)r == room);
 	} while (more);
+	if (ended && c->state == CONN_IDLE) /* nothing will tell it again */
+		http_conn_close(l, i);
 }
 
 void http_conn_event(struct http_loop *l, uint32_t i, uint32_t events)
 {
 	struct http_conn *c = &l->conns[i];
+	bool ended = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
 
 	switch (c->state) {
 	case CONN_FREE: /* closed earlier in this turn */ return;
@@ -480,11 +491,11 @@ void http_conn_event(struct http_loop *l, uint32_t i, uint32_t events)
 	case CONN_SENDING:
 		/* an answer to half a request is an answer; 413 comes this way */
 		if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-			drain(l, i);
+			drain(l, i, ended);
 		if (c->state == CONN_SENDING && (events & EPOLLOUT))
 			push(l, i, clock_now_ns());
 		return;
 	case CONN_IDLE:
-	case CONN_RECEIVING: return drain(l, i);
+	case CONN_RECEIVING: return drain(l, i, ended);
 	}
 }
