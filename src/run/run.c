@@ -180,18 +180,21 @@ static int load_server(struct life *l, struct lem_error *err)
 		       "each try is an engine of the watch's");
 
 	for (int tries = 1;; tries++) {
+		struct lem_error now = LEM_ERROR_INIT; /* forgotten when another try succeeds */
 		int rc = start_engine(l, err);
 
 		if (rc < 0)
 			return rc;
-		rc = life_server_ready(l, err);
+		rc = life_server_ready(l, &now);
 		if (rc >= 0)
 			return 0;
-		if (tries == PORTS || !may_move(l, err))
+		if (tries == PORTS || !may_move(l, &now)) {
+			*err = now;
 			return lem_error_context(err, "%s",
 						 l->runner == &runner_external
 							 ? "asking the server"
 							 : "starting the server");
+		}
 		if ((rc = move_away(l, err)) < 0)
 			return rc;
 	}

@@ -143,9 +143,9 @@ int life_tokenize(struct life *l, struct lem_error *err)
 {
 	enum engine_tokenize how = l->engine->http->tokenize;
 	_cleanup_(asker_release) struct asker k = {.l = l};
+	struct lem_error absent = LEM_ERROR_INIT;
 	bool found = false;
 	size_t first = 0;
-	int rc;
 
 	if (!has_texts(&l->prompts))
 		return 0;
@@ -158,9 +158,10 @@ int life_tokenize(struct life *l, struct lem_error *err)
 		first++;
 	k.url = lem_asprintf("%s/tokenize", l->server.root);
 	l->detail = "tokenizing the prompts";
-	rc = find_form(&k, how, l->prompts.at[first].text, &found, err);
-	if (rc < 0)
+	if (find_form(&k, how, l->prompts.at[first].text, &found, &absent) < 0) {
+		*err = absent;
 		return fail_text(l, first, err);
+	}
 	if (!found)
 		note_untouched(l, "this server tells no token ids of a text (it has no /tokenize)");
 	return found ? take_all(&k, err) : 0;

@@ -200,7 +200,6 @@ void watch_pause(struct watch *w)
 void watch_resume(struct watch *w, const struct running *r)
 {
 	unsigned epoch = atomic_load(&w->epoch);
-
 	const struct running *engine = NULL;
 
 	if (r) { /* a copy of its own: the thread may still be reading the one before */
