@@ -32,7 +32,8 @@ def asked(port):
 
 
 def sha_of(prompts):
-    return hashlib.sha256(b"".join(struct.pack(f"<{len(p)}i", *p) for p in prompts)).hexdigest()
+    """Ids and, as the prompts differ in their length, how many there are and that no length of the answer is their own."""
+    return hashlib.sha256(b"".join(struct.pack(f"<{len(p)}i", *p) + struct.pack("<qq", len(p), 0) for p in prompts)).hexdigest()
 
 
 @pytest.mark.parametrize("dialect", ["vllm", "llama"])
