@@ -123,3 +123,20 @@ def test_a_model_without_a_vocabulary(lem, text):
 def test_traffic_needs_the_server(lem):
     done = lem("experiment", lem.config(QUICK), "--set", "traffic={rate: 5}", check=2)
     assert "llamacpp: {server: true}" in done.stderr
+
+
+def test_in_a_container(lem, text, docker):
+    """An image without a file in it, the host's folders bound: started by name, driven, gone."""
+    from test_vllm_docker import HOST
+
+    program = find_server()
+    bound = [f for f in HOST if os.path.exists(f)] + [os.path.dirname(program)]
+    volumes = json.dumps([f"{f}:{f}:ro" for f in bound])
+    text += f"runner: docker\ndocker: {{image: 'lem-test:bare', pull: never, network: host, volumes: {volumes}}}\n"
+    r = lem.experiment(text=text, env={"DOCKER_HOST": docker.host})
+    assert r["tokens"] == {"input": 8 * 32, "output": 8 * 16} and r["client"]["failures"] == {}
+    assert r["engine"]["image_digest"].startswith("sha256:") and "/models/" in r["engine"]["reported"]["served_model"]
+    assert r["latency"]["itl_ms"]["n"] == 8 * 15
+    done = lem("experiment", lem.config(text.replace("batch_size: 4", "extra_args: {no_such_option: 7}")), env={"DOCKER_HOST": docker.host})
+    assert done.returncode == 1 and "--no-such-option" in done.stderr.split("why:")[1]
+    assert docker.containers() == []

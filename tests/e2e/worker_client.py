@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-WAIT_S = 120
+WAIT_S = 300
 
 
 class Worker:
