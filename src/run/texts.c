@@ -90,11 +90,6 @@ static int fail_text(struct life *l, size_t i, struct lem_error *err)
 				  "it, or use prompts: {type: synthetic, …}");
 }
 
-static bool has_texts(const struct prompt_set *p)
-{
-	return p->n && strcmp(prompts_form(p), "token_ids") != 0;
-}
-
 /* The first ids stand for the text. */
 static void take(struct prompt *p, const int32_t *ids, size_t n, int64_t most)
 {
@@ -147,7 +142,7 @@ int life_tokenize(struct life *l, struct lem_error *err)
 	bool found = false;
 	size_t first = 0;
 
-	if (!has_texts(&l->prompts))
+	if (!prompts_have_text(&l->prompts))
 		return 0;
 	if (l->server.chat || how == TOKENIZE_NOT) {
 		note_untouched(l, l->server.chat ? "the chat endpoint takes no token ids"

@@ -208,6 +208,19 @@ static void test_other_prompts(void **state)
 	differs(f, "prompts", "what the runs sent is not known");
 }
 
+/* Ids that were sent, and texts that an engine made ids of, have no hash in common. */
+static void test_ids_and_texts_are_not_compared_by_hash(void **state)
+{
+	struct fixture *f = *state;
+
+	f->a.rec.prompts_form = "token_ids";
+	f->b.rec.prompts_form = "texts";
+	f->b.rec.prompts_hash = "77b10000000000000000";
+	differs(f, "prompts", "A sent token_ids and B texts");
+	f->b.rec.prompts_form = "token_ids";
+	differs(f, "prompts", "the two runs sent different token ids");
+}
+
 static void test_lengths_name_the_first_requests(void **state)
 {
 	struct fixture *f = *state;
@@ -539,6 +552,7 @@ int main(void)
 		TEST(test_more_passes_are_the_same_work),
 		TEST(test_a_closed_loop_serves_what_it_can),
 		TEST(test_other_prompts),
+		TEST(test_ids_and_texts_are_not_compared_by_hash),
 		TEST(test_lengths_name_the_first_requests),
 		TEST(test_lengths_that_cancel_out),
 		TEST(test_counts_that_one_side_tells),
