@@ -248,6 +248,21 @@ def test_every_request_of_a_level_fails(lem, tmp_path):
     assert [r["status"] for r in d["levels"]] == ["completed", "failed"] and "every request failed" in d["why"]
 
 
+def test_a_server_that_has_gone_is_no_load(lem, tmp_path):
+    """Somebody else's server ends in the pause: no connection is made any more, which is a failure and not a window without answers."""
+    with Fake(tmp_path) as f:
+        p = lem.start("experiment", lem.config(openai(f.port)), *WARM, *traffic(rates=[40, 40, 40], duration_sec=None, settle_sec=2))
+        seen = ""
+        while "load 1 of 3, 40" not in seen:
+            line = p.stderr.readline()
+            assert line, seen
+            seen += line
+    _, err = p.communicate(timeout=60)
+    assert p.returncode == 1 and "every request failed while generating" in err and "Connection refused" in err
+    runs = stored(lem)
+    assert [r["status"] for r in runs] == ["completed", "failed"] and runs[1]["client"]["failures"] == {"connect": 8}
+
+
 def test_a_disk_that_fails_keeps_every_level(lem, tmp_path):
     """The database cannot be written from the first level on: each is saved elsewhere, and the next is measured all the same."""
     rescue = tmp_path / "rescue"
