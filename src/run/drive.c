@@ -33,6 +33,7 @@ static int make_bodies(struct life *l, struct lem_error *err)
 {
 	int rc = 0;
 
+	drive_release(l); /* a server that was given up may have had some */
 	l->bodies = lem_calloc(l->prompts.n, sizeof(*l->bodies));
 	for (size_t i = 0; i < l->prompts.n && rc >= 0; i++) {
 		const struct http_body_request q = {.exp = l->e,
