@@ -202,6 +202,7 @@ def test_engine_dies_in_the_pause(lem):
     assert time.time() - t < 15 and p.returncode == 1 and "the pause between two loads" in err
     runs = stored(lem)
     assert [r["status"] for r in runs] == ["completed", "failed"] and runs[1]["window"]["requests"] == 0
+    assert runs[0]["client"]["retried"] == 0 and runs[1]["client"]["retried"] is None, "nothing is known of what was not begun"
 
 
 def test_interrupt_in_level_2(lem, tmp_path):
