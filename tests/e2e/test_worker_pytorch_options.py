@@ -27,6 +27,7 @@ MAKE = """
 import sys, json, os, shutil, torch
 from safetensors.torch import save_file
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM, Gemma2Config, Gemma2ForCausalLM, AutoTokenizer
+torch.set_num_threads(1)  # models this small only wait for each other's threads
 base, out, asked = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 g = torch.Generator().manual_seed(3)
 def save(model, name):
@@ -99,7 +100,7 @@ def texts(done):
 def compute(model, asked=ASKED, sampling=None, env=None, **fields):
     """What a worker with these options says of itself, and what it computes."""
     with worker(**(env or {})) as w:
-        e = load(w, model, **fields)
+        e = load(w, model, **{"threads": 1, **fields})
         assert e["event"] == "loaded", e
         done, steps = w.run(asked, save_text=True, sampling=sampling or {"temperature": 0.0})
         assert w.stop() == 0

@@ -281,15 +281,16 @@ class Worker:
         return [d for p in range(self.o.tp * self.o.replicas) for d in json.loads(self.store.get(f"device{p}"))]
 
     def options_in_force(self):
-        o, torch = self.o, self.torch
-        options = {"device": self.device.type, "dtype": o.dtype, "attn_implementation": self.engine.model.config._attn_implementation,
-                   "num_processes": o.replicas, "tensor_parallel_size": o.tp, "batch_size": o.batch,
+        o, torch, attention = self.o, self.torch, self.engine.model.config._attn_implementation
+        options = {"device": self.device.type, "dtype": o.dtype, "attn_implementation": attention, "num_processes": o.replicas,
+                   "tensor_parallel_size": o.tp, "batch_size": o.batch,
                    "batching_strategy": o.strategy, "max_total_tokens": o.max_total, "threads": torch.get_num_threads(),
                    "trust_remote_code": o.trust, "use_cache": o.use_cache, **self.engine.in_force}
         if o.strategy.endswith("dynamic"):
             options["max_tokens_per_batch"] = o.max_batch_tokens
         if o.beams > 1:
-            options["beam_search"] = {"num_beams": o.beams, "length_penalty": o.length_penalty, "early_stopping": o.early_stopping}
+            options["beam_search"] = {"num_beams": o.beams, "length_penalty": o.length_penalty,
+                                      "early_stopping": o.early_stopping}
         given = {"no_repeat_ngram_size": o.ngram, "extra_load": sorted(o.extra_load), "extra_generate": o.extra_generate}
         return {**options, **{k: v for k, v in given.items() if v}}
 
