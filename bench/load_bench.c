@@ -138,7 +138,10 @@ static enum outcome paced(const char *name, size_t streams)
 
 static enum outcome lag(const char *name)
 {
-	const struct roofline_case c = {.tokens = 1,
+	/* a server that is kept from its work has all connections waiting, and then the client
+	 * waits */
+	const struct roofline_case c = {.script = {.urgent = true},
+					.tokens = 1,
 					.n = 30000,
 					.plan = {.mode = HTTP_LOAD_OPEN},
 					.rate_hz = 10000,

@@ -13,7 +13,8 @@
  *
  * A and B are the first and the second; ratios are B / A. Requests are matched by their order: the
  * i-th of A and the i-th of B. When the runs went through the same prompts several times, and not
- * equally often (window.min_duration_sec), the passes that both made are compared.
+ * equally often (window.min_duration_sec), the passes that both made are compared; of two closed
+ * loops, which serve as many requests as they can in their time, those that both served.
  */
 #ifndef LEM_COMPARE_COMPARE_H
 #define LEM_COMPARE_COMPARE_H

@@ -121,13 +121,14 @@ static void find_place(const struct run_record *r, char *buf, size_t size)
 		(void)snprintf(buf, size, "CPU %s", model ? model : "");
 }
 
-void compare_facts_of(const struct run_record *r, size_t n_first, struct compare_facts *ret)
+void compare_facts_of(const struct run_record *r, size_t n_first, bool uncounted,
+		      struct compare_facts *ret)
 {
 	*ret = (struct compare_facts){0};
 	for (size_t i = 0; i < r->n_requests && i < n_first; i++) {
 		const struct request_record *q = &r->requests[i];
 
-		if (q->uncounted)
+		if (q->uncounted && !uncounted)
 			continue;
 		ret->requests++;
 		if (!compare_answered(q))

@@ -62,11 +62,11 @@ static bool samples(enum mean what, const struct request_record *q, double *ms, 
 /* The slice of the window in which a request stands: by its schedule, offline by its end. */
 static size_t slice_of(const struct run_record *r, const struct request_record *q)
 {
-	int64_t at = (r->server.arrivals ? q->t_scheduled_ns : q->t_last_ns) - r->window_start_ns;
-	int64_t g =
-		(int64_t)((double)at * GROUPS / (double)(r->window_end_ns - r->window_start_ns));
+	double at = (double)((r->server.arrivals ? q->t_scheduled_ns : q->t_last_ns) -
+			     r->window_start_ns);
 
-	return (size_t)MIN(MAX(g, INT64_C(0)), (int64_t)GROUPS - 1);
+	return (size_t)fmin(fmax(at * GROUPS / (double)(r->window_end_ns - r->window_start_ns), 0),
+			    GROUPS - 1);
 }
 
 /* A mean whose interval comes from ten slices of the window, as that of a rate does: requests of

@@ -43,7 +43,14 @@ static void compare_prompts(const struct run_record *a, const struct run_record 
 {
 	const char *ha = a->prompts_hash, *hb = b->prompts_hash;
 
-	if (ha && hb && !str_eq(ha, hb))
+	if (ha && hb && a->prompts_form && b->prompts_form &&
+	    !str_eq(a->prompts_form, b->prompts_form))
+		compare_add(c, "prompts", true,
+			    "A sent %s and B %s: whether these are the same work their hashes "
+			    "cannot tell (token_ids: what was sent; texts: what the engine made "
+			    "ids of)",
+			    a->prompts_form, b->prompts_form);
+	else if (ha && hb && !str_eq(ha, hb))
 		compare_add(c, "prompts", true,
 			    "the two runs sent different %s (SHA-256 %.12s and %.12s)",
 			    sent_ids(a) && sent_ids(b) ? "token ids" : "prompts", ha, hb);

@@ -7,9 +7,11 @@
 void compare_add(struct comparison *c, const char *field, bool differs, const char *fmt, ...)
 	_printf_(4, 5);
 
-/* facts.c: what one run did. n_first: of the first so many requests. */
+/* facts.c: what one run did. n_first: of the first so many requests; uncounted: of those too that
+ * only filled the engine. */
 bool compare_answered(const struct request_record *q);
-void compare_facts_of(const struct run_record *r, size_t n_first, struct compare_facts *ret);
+void compare_facts_of(const struct run_record *r, size_t n_first, bool uncounted,
+		      struct compare_facts *ret);
 /* An integer of the effective configuration; -1: it is not there. */
 int64_t compare_config_int(const struct run_record *r, const char *section, const char *key);
 

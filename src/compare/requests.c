@@ -118,23 +118,36 @@ static size_t pass_length(const struct run_record *r)
 	return n && r->n_requests % n == 0 ? n : 0;
 }
 
-/* The requests that have a partner; a surplus of whole passes is no difference. */
+static bool both_are(const struct run_record *a, const struct run_record *b, const char *mode)
+{
+	return str_eq(a->engine_mode, mode) && str_eq(b->engine_mode, mode);
+}
+
+/* The requests that have a partner. A window that lasts for a time holds as many passes, or turns
+ * of a closed loop, as the engine can serve: such a surplus is no other work, and which requests
+ * of a closed loop fall into its ramp is no difference either. */
 static size_t match(const struct run_record *a, const struct run_record *b, struct comparison *c)
 {
 	size_t n = pass_length(a), less = MIN(a->n_requests, b->n_requests);
-	bool offline = !a->server.arrivals && !b->server.arrivals;
+	bool offline = !a->server.arrivals && !b->server.arrivals,
+	     closed = both_are(a, b, "server/closed");
 
-	if (a->n_requests == b->n_requests || !less)
+	if (!less || (a->n_requests == b->n_requests && !closed))
 		return less;
-	if (!offline || !n || n != pass_length(b))
+	if (!closed && (!offline || !n || n != pass_length(b)))
 		return less;
-	compare_add(
-		c, "requests", false,
-		"the number of passes through the prompts differs, %zu in A and %zu in B; tokens "
-		"are compared over those that both made",
-		a->n_requests / n, b->n_requests / n);
-	compare_facts_of(a, less, &c->a);
-	compare_facts_of(b, less, &c->b);
+	if (closed && a->n_requests != b->n_requests)
+		compare_add(c, "requests", false,
+			    "a closed loop serves as many requests as it can in its time, %zu in A "
+			    "and %zu in B; tokens are compared over the first %zu of each",
+			    a->n_requests, b->n_requests, less);
+	else if (!closed)
+		compare_add(c, "requests", false,
+			    "the number of passes through the prompts differs, %zu in A and %zu in "
+			    "B; tokens are compared over those that both made",
+			    a->n_requests / n, b->n_requests / n);
+	compare_facts_of(a, less, closed, &c->a);
+	compare_facts_of(b, less, closed, &c->b);
 	return less;
 }
 
@@ -177,8 +190,8 @@ void compare_requests(const struct compare_run *ra, const struct compare_run *rb
 	struct pairs p = {0};
 	size_t n;
 
-	compare_facts_of(a, SIZE_MAX, &c->a);
-	compare_facts_of(b, SIZE_MAX, &c->b);
+	compare_facts_of(a, SIZE_MAX, false, &c->a);
+	compare_facts_of(b, SIZE_MAX, false, &c->b);
 	n = match(a, b, c);
 	compare_totals(c);
 	for (size_t i = 0; i < n; i++)

@@ -25,7 +25,8 @@
 static const struct option options[] = {
 	{"image", OPT_STR, AT(image),
 	 .help = "Image to run, by tag or digest; null: the engine's official one at the version "
-		 "lem was written for. llamacpp has none that fits the embedded worker."},
+		 "lem was written for. llamacpp has one with server: true, none that fits the "
+		 "embedded worker."},
 	{"pull", OPT_CHOICE, AT(pull), "missing", CHOICES("missing", "never", "always"),
 	 .outside_hash = true, .help = "When the image is fetched."},
 	{"shm_size", OPT_BYTES, AT(shm_size), RANGE(MIB, TIB),

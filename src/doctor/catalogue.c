@@ -273,6 +273,12 @@ const struct doctor_rule doctor_rules[] = {
 	 "again"},
 	{"X13", DOCTOR_BLOCKS, 0, "a program needs a newer C library than the image has",
 	 "It was linked against a newer glibc than the image carries.", "use a newer image"},
+	{"X14", DOCTOR_BLOCKS, 0,
+	 "this GPU or engine does not compute in the number format asked for",
+	 "bfloat16 needs compute capability 8.0, FP8 8.9, and a quantisation's kernels may need "
+	 "more, "
+	 "or take one activation format only.",
+	 "set fp_precision: float16 (or float32 on a CPU), or another quantization"},
 };
 /* clang-format on */
 const size_t doctor_n_rules = ARRAY_LEN(doctor_rules);

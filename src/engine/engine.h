@@ -50,6 +50,9 @@ struct engine_http {
 	const char *metrics;        /* its own metrics, as text */
 	const char *options;        /* JSON: the options it resolved */
 	enum engine_tokenize tokenize;
+	/* It ends the connection after a streamed answer, though it promises otherwise: lem asks
+	 * for just that, so that no request crosses the end. */
+	bool closes;
 };
 
 /* What model_name must become before launch(). */

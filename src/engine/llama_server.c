@@ -134,6 +134,7 @@ static const struct engine_http http = {
 	.metrics = "/metrics",
 	.options = "/props",
 	.tokenize = TOKENIZE_LLAMA,
+	.closes = true,
 };
 
 const struct engine_ops engine_llama_server = {

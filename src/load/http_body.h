@@ -3,11 +3,11 @@
  * the config says beyond it (sampling, extra_body). Pure.
  *
  * Same config, same work: prompts of token ids are sent as ids (completions only), cut to
- * max_input_tokens; texts are sent whole. A length of the prompt's own, or min_output_tokens =
- * max_output_tokens, forces the answer's: ignore_eos and min_tokens, which vLLM, SGLang and
- * TensorRT-LLM know (engines.md section 5); llama-server takes ignore_eos, no other minimum, and
- * the chain of its samplers in words; of another server the first answer shows whether it does.
- * Always streamed, with usage.
+ * max_input_tokens; a text that is still one (run/texts.c) is sent whole. A length of the prompt's
+ * own, or min_output_tokens = max_output_tokens, forces the answer's: ignore_eos and min_tokens,
+ * which vLLM, SGLang and TensorRT-LLM know (engines.md section 5); llama-server takes ignore_eos,
+ * no other minimum, and the chain of its samplers in words; of another server the first answer
+ * shows whether it does. Always streamed, with usage.
  */
 #ifndef LEM_LOAD_HTTP_BODY_H
 #define LEM_LOAD_HTTP_BODY_H

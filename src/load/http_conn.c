@@ -4,9 +4,10 @@
 #include <sys/uio.h>
 
 #include "base/clock.h"
+#include "load/body_pack.h"
 #include "load/http_impl.h"
 
-enum { RECEIVE_MAX = 256 << 10, SEND_SMALL = 2048, PER_SOURCE = 4000 };
+enum { SEND_SMALL = 2048, PER_SOURCE = 4000 };
 
 static struct http_list *list_of(struct http_loop *l, const struct http_conn *c)
 {
@@ -50,9 +51,12 @@ void http_conn_fail(struct http_loop *l, uint32_t i, enum http_load_failure f, c
 		http_loop_ended(l, job, http_retry_failure(l, job, f), why, now);
 }
 
+/* Edges rather than levels: the kernel need not ask each socket again after it was read. A session
+ * of TLS may stop halfway for reasons of its own, so it keeps the levels. */
 static void watch(struct http_loop *l, uint32_t i, int op, bool out)
 {
-	struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | (out ? EPOLLOUT : 0u),
+	struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | (out ? EPOLLOUT : 0u) |
+					  (l->q->target.tls ? 0u : EPOLLET),
 				.data.u32 = i};
 
 	l->conns[i].want_out = out;
@@ -375,19 +379,31 @@ static void complete(struct http_loop *l, uint32_t i, bool reusable, int64_t t_n
 	http_loop_ended(l, job, HTTP_LOAD_OK, NULL, t_ns);
 }
 
-/* Follows the framing of what was just received; true while the response goes on. */
+static void keep_piece(void *arg, const char *piece, size_t n)
+{
+	body_pack_add(arg, piece, n);
+}
+
+/* Keeps the body of what was just received and follows its framing; true while the response goes
+ * on. */
 static bool follow(struct http_loop *l, uint32_t i, const char *in, size_t n, int64_t t_ns)
 {
 	struct http_conn *c = &l->conns[i];
 	struct http_load_job *j = &l->jobs[c->job];
-	size_t used = 0, body;
+	struct body_pack pack = {0};
+	size_t used = 0;
 
+	/* room for it was seen to before the receive */
+	(void)recv_log_room(&l->log, body_pack_most(n), &pack.out);
 	if (!j->n_bytes) {
 		j->t_head_ns = t_ns;
 		used = http1_head(&c->parser, &l->head_memo, in, n);
 	}
 	j->n_bytes += n;
-	used += http1_take(&c->parser, in + used, n - used, NULL, &body);
+	used += http1_take(&c->parser, in + used, n - used, keep_piece, &pack);
+	if (pack.len)
+		recv_log_add(&l->log, &l->work[c->job].chain, pack.len, t_ns);
+	atomic_fetch_add_explicit(&l->bytes, n, memory_order_relaxed);
 	j->status = c->parser.status;
 	l->work[c->job].event_stream = c->parser.event_stream;
 	l->work[c->job].encoded = c->parser.encoded;
@@ -420,15 +436,27 @@ static void connection_ended(struct http_loop *l, uint32_t i, ssize_t r, int64_t
 	http_conn_fail(l, i, HTTP_LOAD_RESET, why, now);
 }
 
-static void drain(struct http_loop *l, uint32_t i)
+/* As much as may come and can be kept, however it is cut into pieces; 0: that was all. */
+static size_t receive_room(struct http_loop *l)
+{
+	char *to;
+	size_t room = recv_log_room(&l->log, body_pack_most(RECEIVE_MAX), &to);
+	uint64_t left = l->log.cap - atomic_load_explicit(&l->bytes, memory_order_relaxed);
+
+	room = room > body_pack_most(0) ? (room - body_pack_most(0)) / 3 : 0;
+	return (size_t)MIN((uint64_t)room, left);
+}
+
+/* ended: the other side has closed, which is told once, so that all is read. Otherwise a receive
+ * that did not fill its room has emptied the socket; what comes later is told anew. */
+static void drain(struct http_loop *l, uint32_t i, bool ended)
 {
 	struct http_conn *c = &l->conns[i];
 	bool more;
 
 	do {
 		struct http_load_job *j = c->job == HTTP_NONE ? NULL : &l->jobs[c->job];
-		char byte[1], *to = byte;
-		size_t room = j ? recv_log_room(&l->log, RECEIVE_MAX, &to) : sizeof(byte);
+		size_t room = j ? receive_room(l) : 1;
 		int64_t t_ns = 0;
 		ssize_t r;
 
@@ -436,20 +464,25 @@ static void drain(struct http_loop *l, uint32_t i)
 			return http_conn_fail(l, i, HTTP_LOAD_TOO_LONG,
 					      "all answers together are more than the limit",
 					      clock_now_ns());
-		r = receive(l, c, to, room, j ? j->t_sent_ns : 0, &t_ns);
-		if (r == -EAGAIN || r == -EINTR)
+		r = receive(l, c, l->received, room, j ? j->t_sent_ns : 0, &t_ns);
+		if (r == -EAGAIN)
 			return;
+		more = r == -EINTR;
+		if (more)
+			continue;
 		if (r <= 0 || !j) /* an idle connection has nothing to say */
 			return connection_ended(l, i, r > 0 ? -EPROTO : r, clock_now_ns());
-		recv_log_add(&l->log, &l->work[c->job].chain, (size_t)r, t_ns);
-		atomic_store_explicit(&l->bytes, l->log.len, memory_order_relaxed);
-		more = follow(l, i, to, (size_t)r, t_ns) && c->tls && tls_conn_pending(c->tls);
+		more = follow(l, i, l->received, (size_t)r, t_ns) &&
+		       (c->tls ? tls_conn_pending(c->tls) : ended || (size_t)r == room);
 	} while (more);
+	if (ended && c->state == CONN_IDLE) /* nothing will tell it again */
+		http_conn_close(l, i);
 }
 
 void http_conn_event(struct http_loop *l, uint32_t i, uint32_t events)
 {
 	struct http_conn *c = &l->conns[i];
+	bool ended = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
 
 	switch (c->state) {
 	case CONN_FREE: /* closed earlier in this turn */ return;
@@ -458,11 +491,11 @@ void http_conn_event(struct http_loop *l, uint32_t i, uint32_t events)
 	case CONN_SENDING:
 		/* an answer to half a request is an answer; 413 comes this way */
 		if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-			drain(l, i);
+			drain(l, i, ended);
 		if (c->state == CONN_SENDING && (events & EPOLLOUT))
 			push(l, i, clock_now_ns());
 		return;
 	case CONN_IDLE:
-	case CONN_RECEIVING: return drain(l, i);
+	case CONN_RECEIVING: return drain(l, i, ended);
 	}
 }

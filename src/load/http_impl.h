@@ -19,7 +19,7 @@
 #include "sys/tls.h"
 #include "sys/urgent.h"
 
-enum { HTTP_NONE = UINT32_MAX, HTTP_ADDRESSES = 8 };
+enum { HTTP_NONE = UINT32_MAX, HTTP_ADDRESSES = 8, RECEIVE_MAX = 256 << 10 };
 
 enum http_conn_state {
 	CONN_FREE, /* no socket */
@@ -74,6 +74,7 @@ struct http_loop {
 	char length[32]; /* that value and the head's end, for a body of length_of bytes */
 	size_t length_len, length_of;
 	struct recv_log log;
+	char *received; /* RECEIVE_MAX bytes: the last receive, until it is in the log */
 	struct http1_memo head_memo;
 
 	struct http_conn *conns;
@@ -110,6 +111,10 @@ struct http_loop {
 
 /* http_load.c */
 uint64_t http_response_max(const struct http_load_request *q, size_t job);
+
+/* http_advice.c: what can be done about it, as the error's fix. */
+void http_load_advise(struct lem_error *err, enum http_load_failure f, int32_t status,
+		      int64_t timeout_ns);
 
 /* http_retry.c */
 /* Whether the job of connection c, which fails with f, is to be sent again; then it waits for

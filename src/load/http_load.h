@@ -5,9 +5,10 @@
  * One call, http_load_run, from the first connection to the parsed result. A thread of its own
  * (pinned when the host has cores to spare) runs one epoll loop over non-blocking sockets with
  * HTTP/1.1 keep-alive; the calling thread only waits, calls `tick` and watches `cancel_fd`. All
- * memory is reserved before the first request; in the window the loop sends, receives into one
- * log with a stamp per receive (the kernel's where it gives one), and follows the framing just far
- * enough to know where a response ends. SSE, JSON and UTF-8 are read after the last response.
+ * memory is reserved before the first request; in the window the loop sends, receives, keeps
+ * bodies in one log with a stamp per receive (the kernel's where it gives one), and follows the
+ * framing just far enough to know where a response ends. SSE, JSON and UTF-8 are read after the
+ * last response.
  *
  * Times are int64 ns of CLOCK_MONOTONIC; 0 is "did not happen". Counts are −1 where nobody told.
  *

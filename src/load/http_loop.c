@@ -186,7 +186,7 @@ static void turn(struct http_loop *l, int64_t t_ns, bool started)
 {
 	struct epoll_event events[EVENTS];
 	int64_t now = clock_now_ns(), left = MAX(t_ns - now, INT64_C(0));
-	int64_t spin = started ? spin_window_ns(l, now) : 0;
+	int64_t spin = started ? spin_window_ns(l, now) : 0, due_ns;
 	struct timespec wait;
 	int n;
 
@@ -204,8 +204,9 @@ static void turn(struct http_loop *l, int64_t t_ns, bool started)
 		one_event(l, &events[i]);
 		if (!started)
 			continue;
-		if (next_due_ns(l) <= clock_now_ns())
-			find_due(l, clock_now_ns());
+		due_ns = next_due_ns(l);
+		if (due_ns != INT64_MAX && due_ns <= (now = clock_now_ns()))
+			find_due(l, now);
 		dispatch(l);
 	}
 }

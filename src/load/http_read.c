@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "load/answer.h"
+#include "load/body_pack.h"
 #include "load/http_impl.h"
 
 struct reader {
@@ -10,34 +11,23 @@ struct reader {
 	struct str body, text;
 	VEC(struct answer_piece) pieces;
 	struct answer_sink sink;
-	struct http1_memo head_memo;
 };
-
-static void add_mark(struct reader *r, struct http1 *p, const struct recv_mark *m)
-{
-	const char *in = r->l->log.bytes + m->at;
-	size_t used = 0, k;
-
-	if (!p->status && !p->head_len)
-		used = http1_head(p, &r->head_memo, in, m->len);
-	(void)http1_take(p, in + used, m->len - used, r->body.buf + r->body.len, &k);
-	r->body.len += k;
-	if (k)
-		*vec_push(&r->pieces) = (struct answer_piece){.end = r->body.len, .t_ns = m->t_ns};
-}
 
 /* The body of job i and when each part of it came. */
 static void collect(struct reader *r, size_t i)
 {
-	struct http1 p;
+	const struct recv_log *log = &r->l->log;
 
-	http1_init(&p);
 	str_reset(&r->body);
 	str_reserve(&r->body,
 		    r->ret->jobs[i].n_bytes + 1); /* a body is shorter than its response */
 	vec_reset(&r->pieces);
-	for (uint32_t m = r->l->work[i].chain.first; m != RECV_LOG_END; m = r->l->log.marks[m].next)
-		add_mark(r, &p, &r->l->log.marks[m]);
+	for (uint32_t m = r->l->work[i].chain.first; m != RECV_LOG_END; m = log->marks[m].next) {
+		const struct recv_mark *k = &log->marks[m];
+
+		r->body.len += body_unpack(log->bytes + k->at, k->len, r->body.buf + r->body.len);
+		*vec_push(&r->pieces) = (struct answer_piece){.end = r->body.len, .t_ns = k->t_ns};
+	}
 }
 
 static void keep_failure(struct reader *r, size_t i, const char *why)
@@ -47,8 +37,13 @@ static void keep_failure(struct reader *r, size_t i, const char *why)
 
 	if (e->code != LEM_E_NONE || j->failure == HTTP_LOAD_NOT_SENT)
 		return;
-	lem_fail(e, LEM_E_ENGINE, "request %zu failed (%s): %s", i,
-		 http_load_failure_name(j->failure), why);
+	if (r->ret->n_jobs == 1)
+		lem_fail(e, LEM_E_ENGINE, "the request failed (%s): %s",
+			 http_load_failure_name(j->failure), why);
+	else
+		lem_fail(e, LEM_E_ENGINE, "request %zu failed (%s): %s", i,
+			 http_load_failure_name(j->failure), why);
+	http_load_advise(e, j->failure, j->status, r->l->request_timeout_ns);
 	lem_error_where(e, "%s://%s:%u%s", r->l->q->target.tls ? "https" : "http",
 			r->l->q->target.host, r->l->q->target.port, r->l->q->target.path);
 }
@@ -156,7 +151,7 @@ static size_t chunks_expected(const struct http_loop *l)
 	for (size_t i = 0; i < l->n_jobs; i++)
 		if (l->work[i].complete && l->q->jobs[i].output_tokens > 0)
 			n += (size_t)l->q->jobs[i].output_tokens;
-	return MIN(n, (size_t)l->log.len / 32 + 1);
+	return MIN(n, atomic_load(&l->bytes) / 32 + 1);
 }
 
 void http_read_all(struct http_loop *l, struct http_load_result *ret)

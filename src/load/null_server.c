@@ -446,7 +446,8 @@ static void *serve(void *arg)
 	(void)prctl(PR_SET_NAME, "lem-null");
 	(void)prctl(PR_SET_TIMERSLACK, 1UL);
 	run_on(s->cpu);
-	if (s->all->script.gap_ns) /* then it sleeps most of the time, and it is the measure */
+	/* with a gap it sleeps most of the time, and it is the measure */
+	if (s->all->script.urgent || s->all->script.gap_ns)
 		(void)urgent_thread();
 	while (go_on) {
 		int64_t left = 1 * NS_PER_S;

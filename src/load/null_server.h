@@ -60,6 +60,7 @@ struct null_script {
 	uint32_t fault_at;
 	uint32_t fault_every; /* every n-th request, from the first; 0 means 1 */
 	uint32_t threads;     /* that serve, on one port; 0 means 1. Each wants a core. */
+	bool urgent;          /* goes before other threads as a paced one does, where it may */
 	size_t record;        /* send times kept; 0: none */
 };
 

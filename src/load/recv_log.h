@@ -1,7 +1,7 @@
 /*
- * recv_log.h — every byte received, in the order it came, with the time of each receive. One log
- * for all connections: receives go straight to its end, and the marks of one job form a chain. It
- * is reserved as address space before the window; memory is taken by the kernel as it fills.
+ * recv_log.h — what was received, in the order it came, with the time of each receive. One log
+ * for all connections; the marks of one job form a chain. It is reserved as address space before
+ * the window; memory is taken by the kernel as it fills.
  */
 #ifndef LEM_LOAD_RECV_LOG_H
 #define LEM_LOAD_RECV_LOG_H

@@ -216,10 +216,26 @@ static int bad_field(const struct parser *p, enum column c, struct lem_error *er
 				     : "a request that failed has 0 or nothing there");
 }
 
+/* An empty field is a count that is not there, a missing one a file that is not whole. */
+static int check_width(const struct parser *p, struct lem_error *err)
+{
+	size_t last = MAX(MAX(p->at[COLUMN_TIME], p->at[COLUMN_INPUT]), p->at[COLUMN_OUTPUT]);
+
+	if (last < p->csv.n)
+		return 0;
+	(void)lem_fail(err, LEM_E_REFUSED, "the row has %zu fields, %zu are needed", p->csv.n,
+		       last + 1);
+	(void)fail_at(p, p->csv.line, err);
+	return lem_error_fix(err, "was the file cut off? remove the row, or get it whole");
+}
+
 static int add_row(struct parser *p, struct lem_error *err)
 {
 	struct trace_row row = {0};
+	int rc = check_width(p, err);
 
+	if (rc < 0)
+		return rc;
 	if (!trace_time_ns(csv_field(&p->csv, p->at[COLUMN_TIME]), &row.t_ns))
 		return bad_field(p, COLUMN_TIME, err);
 	if (!tokens_of(csv_field(&p->csv, p->at[COLUMN_INPUT]), &row.input))

@@ -190,7 +190,7 @@ static void last_lines(const struct str *log, char *buf, size_t size)
 static int fail_ended(struct worker_io *w, const char *doing, struct lem_error *err)
 {
 	int64_t patience_ns = clock_now_ns() + 2 * NS_PER_S;
-	char how[160], tail[400];
+	char how[320], tail[400];
 
 	if (w->wait_until)
 		(void)w->wait_until(w->end_arg, patience_ns);

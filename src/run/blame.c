@@ -33,6 +33,19 @@ void life_recall(const struct life *l, struct lem_error *err)
 	}
 }
 
+bool life_port_was_taken(const struct life *l)
+{
+	enum { CAUSES = 8 };
+	const struct str *log = &l->session.io.log;
+	struct explanation x[CAUSES];
+	size_t n = doctor_explain(str_c(log), log->len, x, CAUSES);
+
+	for (size_t i = 0; i < n; i++)
+		if (str_eq(x[i].id, "X07"))
+			return true;
+	return false;
+}
+
 void life_blame(const struct life *l, struct lem_error *err)
 {
 	const struct str *log = &l->session.io.log;
@@ -43,7 +56,9 @@ void life_blame(const struct life *l, struct lem_error *err)
 	 */
 	if (!has_a_log(err->code) || names_a_rule(err->what) || str_starts(err->why, "this is R"))
 		return;
-	if (!doctor_explain(err->why, strlen(err->why), &x, 1) &&
+	if (!(strstr(err->what, "because memory ran out") &&
+	      doctor_explain(err->what, strlen(err->what), &x, 1)) &&
+	    !doctor_explain(err->why, strlen(err->why), &x, 1) &&
 	    !doctor_explain(str_c(log), log->len, &x, 1))
 		return;
 	(void)lem_error_why(err, "this is %s, %s: \"%.160s\"%s%s", x.id, x.title, x.line,

@@ -278,6 +278,19 @@ int drive_warm_once(struct life *l, struct lem_error *err)
 
 /* ---- offline: everything at once, again and again ---- */
 
+/* In words, once for a run; the classes are counted anyway. */
+static void tell_failure(struct run_record *r, const struct lem_error *first)
+{
+	static const char start[] = "the first failure: ";
+
+	for (size_t i = 0; i < r->n_notes; i++)
+		if (str_starts(r->notes[i], start))
+			return;
+	if (first->code != LEM_E_NONE)
+		run_record_note(r, "%s%s%s%s", start, first->what, first->fix[0] ? "; " : "",
+				first->fix);
+}
+
 static void keep(struct life *l, const struct http_load_result *res, const struct answers *a)
 {
 	struct run_record *r = l->rec;
@@ -287,6 +300,7 @@ static void keep(struct life *l, const struct http_load_result *res, const struc
 		MAX(r->server.client_cpu_ns, INT64_C(0)) + res->cpu_ns - res->spin_ns;
 	r->server.n_retried += (int64_t)res->n_retried;
 	lem_strlcpy(r->server.urgency, res->urgency ? res->urgency : "", sizeof(r->server.urgency));
+	tell_failure(r, &res->first_failure);
 	if (res->n_waited)
 		run_record_note(r, "%zu requests waited for a free connection", res->n_waited);
 }

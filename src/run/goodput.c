@@ -62,13 +62,14 @@ static int64_t place_ns(const struct run_record *r, const struct request_record 
 static void count_good(const struct run_record *r, const struct request_record *q,
 		       struct summary *s, struct slices *x)
 {
-	int64_t at = place_ns(r, q) - r->window_start_ns, g = 0;
+	double at = (double)(place_ns(r, q) - r->window_start_ns), share = 0;
+	size_t g;
 
 	s->slo.good++;
 	s->slo.good_output_tokens += q->output_tokens;
 	if (s->window_ns > 0)
-		g = (int64_t)((double)at * GROUPS / (double)s->window_ns);
-	g = MIN(MAX(g, INT64_C(0)), (int64_t)GROUPS - 1);
+		share = at / (double)s->window_ns;
+	g = (size_t)fmin(fmax(share * GROUPS, 0), GROUPS - 1);
 	x->requests[g]++;
 	x->tokens[g] += (double)q->output_tokens;
 }

@@ -74,6 +74,8 @@ int life_idle(struct life *l, int64_t until_ns, struct lem_error *err);
 void life_release(struct life *l);
 
 int life_preflight(struct life *l, struct lem_error *err);
+/* The launch spec anew, on another free port. */
+int life_launch_elsewhere(struct life *l, struct lem_error *err);
 /* model.c: finds, fetches or makes the model; a plan only finds it. */
 void life_draw_prompts(struct life *l, int64_t n_vocab);
 int life_find_model(struct life *l, struct lem_error *err);
@@ -96,6 +98,8 @@ void life_certify(struct life *l);
 void life_blame(const struct life *l, struct lem_error *err);
 /* What was doubtful about the way the GPUs go in (R21), once the start has failed. */
 void life_recall(const struct life *l, struct lem_error *err);
+/* Does the engine's log say that its port is another's? */
+bool life_port_was_taken(const struct life *l);
 /* scrub.c: the values of secrets, wherever an engine repeats them. err may be NULL. */
 void life_scrub(const struct life *l, struct lem_error *err, char *log);
 /* Watching the process lists, with an engine that runs already or NULL; what was seen goes into

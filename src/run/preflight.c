@@ -183,7 +183,7 @@ static int try_port(uint16_t port)
 
 /* One that nobody has now, and below those that the kernel gives to outgoing connections: an engine
  * may load for minutes before it listens. 0: none; a server that finds it taken after all says so
- * and ends. */
+ * and ends, and is started again (run.c). */
 static int free_port(void)
 {
 	enum { LOWEST = 10240, TRIES = 64, EPHEMERAL_USUALLY = 32768 };
@@ -252,6 +252,13 @@ static int make_spec(struct life *l, struct lem_error *err)
 	if (rc < 0 && err->code != LEM_E_INTERRUPTED)
 		err->code = LEM_E_REFUSED; /* nothing was started yet */
 	return rc < 0 ? -(int)err->code : 0;
+}
+
+int life_launch_elsewhere(struct life *l, struct lem_error *err)
+{
+	int rc = launch(l, err);
+
+	return rc < 0 ? rc : write_files(l, err);
 }
 
 static int find_engine(struct life *l, struct lem_error *err)

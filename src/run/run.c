@@ -141,6 +141,65 @@ void life_draw_prompts(struct life *l, int64_t n_vocab)
 	l->rec->prompts_form = prompts_form(&l->prompts);
 }
 
+/* Between the choice of a port and its use minutes may pass, in which somebody else took it. Where
+ * the port was lem's choice it chooses another. */
+static bool may_move(struct life *l, const struct lem_error *err)
+{
+	const char *network = l->spec.network;
+	bool ours = l->runner == &runner_process || (network && str_eq(network, "host"));
+
+	if (err->code != LEM_E_ENGINE || !ours || l->spec.port <= 0)
+		return false;
+	life_server_log(l);
+	return life_port_was_taken(l);
+}
+
+static int move_away(struct life *l, struct lem_error *err)
+{
+	int was = l->spec.port, rc;
+
+	if (l->watch)
+		watch_pause(l->watch);
+	session_release(&l->session);
+	life_server_close(l);
+	life_remove_files(l);
+	rc = life_launch_elsewhere(l, err);
+	if (rc < 0)
+		return rc;
+	run_record_note(l->rec,
+			"port %d was taken by somebody else before the engine listened on it; it "
+			"was started again on %d",
+			was, l->spec.port);
+	return 0;
+}
+
+static int load_server(struct life *l, struct lem_error *err)
+{
+	enum { PORTS = 3 };
+	_Static_assert((int)PORTS <= (int)WATCH_ENGINES_MAX,
+		       "each try is an engine of the watch's");
+
+	for (int tries = 1;; tries++) {
+		struct lem_error now = LEM_ERROR_INIT; /* forgotten when another try succeeds */
+		int rc = start_engine(l, err);
+
+		if (rc < 0)
+			return rc;
+		rc = life_server_ready(l, &now);
+		if (rc >= 0)
+			return 0;
+		if (tries == PORTS || !may_move(l, &now)) {
+			*err = now;
+			return lem_error_context(err, "%s",
+						 l->runner == &runner_external
+							 ? "asking the server"
+							 : "starting the server");
+		}
+		if ((rc = move_away(l, err)) < 0)
+			return rc;
+	}
+}
+
 static int load(struct life *l, struct lem_error *err)
 {
 	struct worker_loaded w;
@@ -149,12 +208,12 @@ static int load(struct life *l, struct lem_error *err)
 	life_phase(l, PHASE_LOAD, 0);
 	if (l->watch)
 		watch_pause(l->watch);
-	if ((rc = life_prove(l, err)) < 0 || (rc = start_engine(l, err)) < 0)
+	if ((rc = life_prove(l, err)) < 0)
 		return rc;
-	if (l->engine->http) {
-		rc = life_server_ready(l, err);
-		return rc < 0 ? lem_error_context(err, "starting the server") : 0;
-	}
+	if (l->engine->http)
+		return load_server(l, err);
+	if ((rc = start_engine(l, err)) < 0)
+		return rc;
 	rc = session_load(&l->session, &l->rec->arena, &w, err);
 	if (rc < 0)
 		return lem_error_context(err, "loading the model");
@@ -275,6 +334,27 @@ void life_conclude(struct life *l, int rc, struct lem_error *err)
 	r->t_end_ns = clock_now_ns();
 }
 
+/* One process of an engine may be killed while the others go on, or hang. */
+static void tell_kills(const struct life *l, int rc, struct lem_error *err)
+{
+	const struct oom_watch *w = &l->session.running.oom;
+	int64_t kills = oom_watch_kills(w);
+	struct lem_error old = *err;
+
+	if (!kills || (rc < 0 && strstr(err->what, "because memory ran out")))
+		return;
+	run_record_note(l->rec,
+			"%" PRId64 " processes %s were killed by the kernel because memory ran out "
+			"during the run (%.200s)",
+			kills, w->machine ? "of this machine" : "in the engine's memory group",
+			w->name);
+	if (rc < 0 && err->code != LEM_E_INTERRUPTED)
+		(void)lem_error_why(err,
+				    "meanwhile %" PRId64 " processes were killed by the kernel "
+				    "because memory ran out (%.120s)%s%.200s",
+				    kills, w->name, old.why[0] ? "; " : "", old.why);
+}
+
 /* Gives the run's last word: the outcome may be worse than rc. */
 static int finish(struct life *l, int rc, struct lem_error *err)
 {
@@ -282,6 +362,7 @@ static int finish(struct life *l, int rc, struct lem_error *err)
 
 	life_phase(l, PHASE_STOP, 0);
 	rc = life_end_watch(l, rc, err);
+	tell_kills(l, rc, err);
 	life_server_log(l);
 	if (rc < 0) {
 		life_blame(l, err);

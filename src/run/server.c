@@ -242,7 +242,7 @@ static int fail_ended(struct life *l, const char *doing, struct lem_error *err)
 {
 	_cleanup_str_ struct str log = STR_INIT;
 	struct timespec moment = {.tv_nsec = 50 * NS_PER_MS};
-	char how[160], tail[400];
+	char how[320], tail[400];
 
 	(void)l->runner->wait_until(&l->session.running, clock_now_ns() + 2 * NS_PER_S);
 	(void)nanosleep(&moment, NULL); /* its last words may still be in the pipe */
@@ -316,12 +316,15 @@ static int take_streams(struct life *l, struct lem_error *err)
 
 static int set_address(struct life *l, struct lem_error *err)
 {
+	static const char *const close_after[] = {"Connection: close", NULL};
 	char url[64];
 
 	if (l->runner == &runner_external)
 		return 0;
 	if (l->session.running.port <= 0)
 		return lem_fail(err, LEM_E_INTERNAL, "the engine's port is not known");
+	if (l->engine->http->closes)
+		l->server.headers = close_after;
 	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%d/v1", l->session.running.port);
 	return server_parse_url(url, false, &l->server, err);
 }
@@ -364,7 +367,8 @@ static bool is_final(const struct life *l, enum lem_code code, int64_t t_start_n
 	if (l->server.pump)
 		return false; /* while it starts anything may happen, but not for ever */
 	return code == LEM_E_NOT_FOUND || code == LEM_E_REFUSED ||
-	       (code == LEM_E_IO && clock_now_ns() > t_start_ns + REFUSED_PATIENCE_S * NS_PER_S);
+	       ((code == LEM_E_IO || code == LEM_E_PARSE) &&
+		clock_now_ns() > t_start_ns + REFUSED_PATIENCE_S * NS_PER_S);
 }
 
 /* Repeats one step until it succeeds, fails for good, or the deadline has come. */

@@ -202,6 +202,19 @@ static double worked_s(const struct run_record *r)
 	return (double)(to_ns - from_ns) / 1e9;
 }
 
+/* The time in which requests were to be sent. Of a schedule only that of its arrivals: what is
+ * still being answered long after needs no requests. Everything at once has no rate of its own. */
+static double sending_s(const struct run_record *r)
+{
+	int64_t from_ns = INT64_MAX, to_ns = 0;
+
+	for (size_t i = 0; i < r->n_requests && r->server.arrivals; i++) {
+		from_ns = MIN(from_ns, r->requests[i].t_scheduled_ns);
+		to_ns = MAX(to_ns, r->requests[i].t_scheduled_ns);
+	}
+	return to_ns > from_ns ? (double)(to_ns - from_ns) / 1e9 : worked_s(r);
+}
+
 static struct quantity exactly(double v, const char *method)
 {
 	return quantity_of(v, v, v, method);
@@ -235,7 +248,7 @@ static void no_client(struct summary *s)
 void streams_client(const struct run_record *r, struct summary *s)
 {
 	_cleanup_free_ double *ms = lem_calloc(r->n_requests + 1, sizeof(*ms));
-	double seconds = worked_s(r);
+	double seconds = worked_s(r), sending = sending_s(r);
 	size_t n = 0;
 
 	if (!r->server.used) {
@@ -256,7 +269,7 @@ void streams_client(const struct run_record *r, struct summary *s)
 	s->roofline_requests = roofline(r->server.roofline_requests_per_cpu_s);
 	s->roofline_chunks = roofline(r->server.roofline_chunks_per_cpu_s);
 	s->headroom_requests =
-		headroom(&s->roofline_requests, seconds > 0 ? (double)n / seconds : 0);
+		headroom(&s->roofline_requests, sending > 0 ? (double)n / sending : 0);
 	s->headroom_chunks =
 		headroom(&s->roofline_chunks, seconds > 0 ? (double)s->chunks / seconds : 0);
 }

@@ -40,7 +40,9 @@ static struct quantity rate(const double *num, const double *den, const char *me
 	return quantity_of(v, fmin(i.low, v), fmax(i.high, v), method);
 }
 
-/* Tokens and requests that were complete in each tenth of the window, over its length. */
+/* Tokens and requests that were complete in each tenth of the window, over its length. What began
+ * before the window and ended in it counts, as what is still in flight at its end does not: with
+ * one of them left out the rate would be that of a window with an idle beginning. */
 static void throughput(const struct run_record *r, struct summary *s)
 {
 	static const char method[] = "count / window; spread over 10 slices",
@@ -62,11 +64,10 @@ static void throughput(const struct run_record *r, struct summary *s)
 		all[g] += p->n_seqs + p->n_prefill;
 	}
 	for (size_t i = 0; i < r->n_requests && ns > 0; i++) {
-		int64_t g = (r->requests[i].t_last_ns - t0) * GROUPS / (ns + 1);
+		int64_t since_ns = r->requests[i].t_last_ns - t0;
 
-		if (request_answered(&r->requests[i]) && !r->requests[i].uncounted && g >= 0 &&
-		    g < GROUPS)
-			done[g]++;
+		if (request_answered(&r->requests[i]) && since_ns >= 0 && since_ns <= ns)
+			done[since_ns * GROUPS / (ns + 1)]++;
 	}
 	s->output_tokens_per_s = rate(out, seconds, method, none);
 	s->total_tokens_per_s = rate(all, seconds, method, none);

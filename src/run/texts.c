@@ -90,11 +90,6 @@ static int fail_text(struct life *l, size_t i, struct lem_error *err)
 				  "it, or use prompts: {type: synthetic, …}");
 }
 
-static bool has_texts(const struct prompt_set *p)
-{
-	return p->n && strcmp(prompts_form(p), "token_ids") != 0;
-}
-
 /* The first ids stand for the text. */
 static void take(struct prompt *p, const int32_t *ids, size_t n, int64_t most)
 {
@@ -143,11 +138,11 @@ int life_tokenize(struct life *l, struct lem_error *err)
 {
 	enum engine_tokenize how = l->engine->http->tokenize;
 	_cleanup_(asker_release) struct asker k = {.l = l};
+	struct lem_error absent = LEM_ERROR_INIT;
 	bool found = false;
 	size_t first = 0;
-	int rc;
 
-	if (!has_texts(&l->prompts))
+	if (!prompts_have_text(&l->prompts))
 		return 0;
 	if (l->server.chat || how == TOKENIZE_NOT) {
 		note_untouched(l, l->server.chat ? "the chat endpoint takes no token ids"
@@ -158,9 +153,10 @@ int life_tokenize(struct life *l, struct lem_error *err)
 		first++;
 	k.url = lem_asprintf("%s/tokenize", l->server.root);
 	l->detail = "tokenizing the prompts";
-	rc = find_form(&k, how, l->prompts.at[first].text, &found, err);
-	if (rc < 0)
+	if (find_form(&k, how, l->prompts.at[first].text, &found, &absent) < 0) {
+		*err = absent;
 		return fail_text(l, first, err);
+	}
 	if (!found)
 		note_untouched(l, "this server tells no token ids of a text (it has no /tokenize)");
 	return found ? take_all(&k, err) : 0;

@@ -24,8 +24,9 @@ struct watch {
 	_Atomic bool stop;
 	_Atomic unsigned epoch; /* goes up at each pause and each resumption: odd while paused */
 	/* A driver call may outlast the run, so what tells the engine's processes is kept here. */
-	struct running engine_copy;
-	_Atomic(const struct running *) engine; /* NULL, or that */
+	struct running engine_copies[WATCH_ENGINES_MAX];
+	size_t n_engines;
+	_Atomic(const struct running *) engine; /* NULL, or one of those */
 	/* Set once, after the book has the details. */
 	_Atomic bool strayed;
 	_Atomic int lost; /* card + 1; 0 none */
@@ -175,8 +176,9 @@ int watch_start_with(const struct gpu_binding *b, const struct running *engine, 
 		if (w->nvml->device_by_uuid(w->book.cards[i].uuid, &w->devices[i]) != NVML_SUCCESS)
 			w->devices[i] = NULL;
 	if (engine) {
-		w->engine_copy = *engine;
-		atomic_store(&w->engine, &w->engine_copy);
+		w->engine_copies[0] = *engine;
+		w->n_engines = 1;
+		atomic_store(&w->engine, &w->engine_copies[0]);
 	}
 	w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	rc = w->wake_fd < 0 ? errno : pthread_create(&w->thread, NULL, watch_thread, w);
@@ -198,11 +200,14 @@ void watch_pause(struct watch *w)
 void watch_resume(struct watch *w, const struct running *r)
 {
 	unsigned epoch = atomic_load(&w->epoch);
+	const struct running *engine = NULL;
 
-	assert(!r || !atomic_load(&w->engine)); /* the thread may be reading the copy */
-	if (r)
-		w->engine_copy = *r;
-	atomic_store_explicit(&w->engine, r ? &w->engine_copy : NULL, memory_order_release);
+	if (r) { /* a copy of its own: the thread may still be reading the one before */
+		assert(w->n_engines < WATCH_ENGINES_MAX);
+		w->engine_copies[w->n_engines] = *r;
+		engine = &w->engine_copies[w->n_engines++];
+	}
+	atomic_store_explicit(&w->engine, engine, memory_order_release);
 	atomic_store(&w->epoch, (epoch | 1) + 1);
 	wake(w);
 }

@@ -21,8 +21,10 @@ int watch_start_with(const struct gpu_binding *b, const struct running *engine, 
 /* While paused nothing is entered: what lem itself runs on the GPUs (the proof, an engine that is
  * being started) is not the engine yet, and no foreigner. Does not wait. */
 void watch_pause(struct watch *w);
-/* From here on r, which is copied, tells which processes are the engine's: one engine in a watch's
- * life. NULL: none is running. Ends a pause. */
+/* Engines that one watch may see started, one after the other. */
+enum { WATCH_ENGINES_MAX = 4 };
+/* From here on r, which is copied, tells which processes are the engine's. NULL: none is running.
+ * Ends a pause. */
 void watch_resume(struct watch *w, const struct running *r);
 
 /* An edge of a phase: look now. Returns at once. */

@@ -372,7 +372,9 @@ char *docker_run_describe(const struct docker_run *r, char *buf, size_t size)
 	else if (!r->ended)
 		(void)snprintf(buf, size, "still running");
 	else if (r->oom_killed)
-		(void)snprintf(buf, size, "out of memory (killed by the kernel)");
+		(void)snprintf(buf, size,
+			       "killed by the kernel because memory ran out (the "
+			       "container engine says OOMKilled)");
 	else if (r->trouble[0])
 		(void)snprintf(buf, size, "exit status %" PRId64 " (%s)", r->exit_code, r->trouble);
 	else if (signal_no > 0 && signal_no < 65)

@@ -82,6 +82,7 @@ static int process_start(const struct launch_spec *spec, const struct runner_con
 		return rc;
 	r.host_pid = r.proc.pid;
 	lem_strlcpy(r.cgroup, r.proc.cgroup.name, sizeof(r.cgroup));
+	oom_watch_begin(r.proc.pid, &r.oom);
 	*ret = r;
 	return 0;
 }
@@ -93,7 +94,11 @@ static bool process_wait_until(struct running *r, int64_t t_ns)
 
 static char *process_describe_end(struct running *r, char *buf, size_t size)
 {
-	return proc_describe_end(&r->proc, buf, size);
+	char how[64];
+
+	proc_describe_end(&r->proc, how, sizeof(how));
+	oom_watch_explain(&r->oom, proc_was_killed(&r->proc), how, buf, size);
+	return buf;
 }
 
 static void process_stop(struct running *r, int64_t grace_ns, int hurry_fd)

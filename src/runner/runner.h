@@ -11,6 +11,7 @@
 #include "config/config.h"
 #include "model/gpu_binding.h"
 #include "model/launch_spec.h"
+#include "sys/oom.h"
 #include "sys/proc.h"
 
 /* What a runner needs of the run it serves. Borrowed for the length of a call. */
@@ -30,6 +31,7 @@ struct running {
 	const char *image_digest; /* "sha256:…"; NULL for a process; until stop, which clears it */
 	int port;                 /* on 127.0.0.1, of spec->port; 0 none */
 	char end[160];            /* how it ended, once stopped; "" before */
+	struct oom_watch oom;     /* of a process; a container's daemon tells by itself */
 	void *state;              /* the runner's own */
 };
 
@@ -63,7 +65,8 @@ struct runner_ops {
 		     struct running *ret, struct lem_error *err);
 	/* Waits until the engine has ended or the time has come; true when it has ended. */
 	bool (*wait_until)(struct running *r, int64_t t_ns);
-	/* "exit status 3", "killed by signal 9 (Killed)", "out of memory (…)", "still running". */
+	/* "exit status 3", "killed by signal 9 (Killed)", "killed by the kernel because memory ran
+	 * out (…)", "still running"; buf of 320 bytes is enough. */
 	char *(*describe_end)(struct running *r, char *buf, size_t size);
 	/* Stops everything that was started: gently, then by force after the spec's grace.
 	 * hurry_fd: no grace once it is readable. Never fails; safe to call twice. */

@@ -295,9 +295,10 @@ static size_t quick_chunk(const struct http1 *p, const char *in, size_t n, const
 	return i + x + 4;
 }
 
-size_t http1_take(struct http1 *p, const char *in, size_t n, char *to, size_t *ret_n)
+size_t http1_take(struct http1 *p, const char *in, size_t n,
+		  void (*on_body)(void *arg, const char *piece, size_t n), void *arg)
 {
-	size_t used = 0, len = 0;
+	size_t used = 0;
 
 	while (used < n && !http1_ended(p)) {
 		const char *body;
@@ -309,12 +310,10 @@ size_t http1_take(struct http1 *p, const char *in, size_t n, char *to, size_t *r
 		} else {
 			step = http1_next(p, in + used, n - used, &body, &k);
 		}
-		if (to && k)
-			memcpy(to + len, body, k);
-		len += k;
+		if (k)
+			on_body(arg, body, k);
 		used += step;
 	}
-	*ret_n = len;
 	return used;
 }
 

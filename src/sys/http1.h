@@ -53,9 +53,10 @@ void http1_init(struct http1 *p);
  * Call again with the rest while there is one and the state is neither DONE nor BAD. */
 size_t http1_next(struct http1 *p, const char *in, size_t n, const char **ret_body, size_t *ret_n);
 
-/* The same until the response ends or all n bytes are used. The body's bytes are copied to `to`,
- * their number told in *ret_n; NULL: passed over. Whole chunks go fast. */
-size_t http1_take(struct http1 *p, const char *in, size_t n, char *to, size_t *ret_n);
+/* The same until the response ends or all n bytes are used; on_body is called with each piece of
+ * the body. Whole chunks go fast. */
+size_t http1_take(struct http1 *p, const char *in, size_t n,
+		  void (*on_body)(void *arg, const char *piece, size_t n), void *arg);
 
 /* A server's heads are the same byte for byte for a second or longer: one that was read before is
  * compared instead of read again. {0} remembers nothing. */

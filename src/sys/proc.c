@@ -345,6 +345,11 @@ void proc_release(struct proc *p)
 	close_fds(p);
 }
 
+bool proc_was_killed(const struct proc *p)
+{
+	return p->reaped && WIFSIGNALED(p->status) && WTERMSIG(p->status) == SIGKILL;
+}
+
 char *proc_describe_end(const struct proc *p, char *buf, size_t size)
 {
 	if (p->stuck)

@@ -54,6 +54,9 @@ void proc_stop(struct proc *p, int64_t grace_ns, int hurry_fd);
 void proc_release(struct proc *p);
 #define _cleanup_proc_ _cleanup_(proc_release)
 
+/* Ended by SIGKILL. */
+bool proc_was_killed(const struct proc *p);
+
 /* "exit status 3", "killed by signal 9 (Killed)", "still running", that it is stuck; buf of 64
  * bytes is enough. */
 char *proc_describe_end(const struct proc *p, char *buf, size_t size);

@@ -37,6 +37,12 @@ static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl
 	return g->cancelled;
 }
 
+/* What listens there speaks something that is no HTTP; curl takes it for HTTP/0.9. */
+static bool is_no_http(CURLcode rc, const char *detail)
+{
+	return rc == CURLE_UNSUPPORTED_PROTOCOL && strstr(detail, "HTTP/0.9");
+}
+
 static enum lem_code code_of(CURLcode rc)
 {
 	switch (rc) {
@@ -72,6 +78,10 @@ static int fail(const struct get *g, const struct curl_api *curl, CURLcode rc, c
 {
 	if (g->cancelled)
 		return lem_fail(err, LEM_E_INTERRUPTED, "interrupted");
+	if (is_no_http(rc, detail)) {
+		rc = CURLE_WEIRD_SERVER_REPLY;
+		detail = "it speaks no HTTP";
+	}
 	if (g->too_long)
 		(void)lem_fail(err, LEM_E_PARSE, "the answer of %s is too long", g->q->url);
 	else

@@ -267,7 +267,8 @@ static void test_ends(void **state)
 		"exit status 126 (a program that cannot be executed)");
 	ends_so(F(state), (struct fake_program){.exit_code = 255}, "exit status 255");
 	ends_so(F(state), (struct fake_program){.exit_code = 137, .oom_killed = true},
-		"out of memory (killed by the kernel)");
+		"killed by the kernel because memory ran out (the container engine says "
+		"OOMKilled)");
 }
 
 /* ---- stopping ---- */

@@ -8,6 +8,26 @@ from conftest import ROOT
 PROGRAM = ROOT / "tests" / "fakes" / "openai_server.py"
 
 
+def certificate(folder, name="127.0.0.1", days=1, ca=None):
+    """PEM files: a CA's (ca None), or key and certificate of a server that it signed for a name; days -1 has expired."""
+    folder.mkdir(exist_ok=True)
+    key, out = folder / "key.pem", folder / "cert.pem"
+
+    def openssl(*args):
+        subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True, cwd=folder)
+
+    if ca is None:
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 2, "-subj", "/CN=lem tests", "-keyout", key, "-out", out)
+        return out
+    openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", "request.pem")
+    kind = "IP" if name.replace(".", "").isdigit() else "DNS"
+    (folder / "ext").write_text(f"subjectAltName={kind}:{name}\n")
+    openssl("x509", "-req", "-in", "request.pem", "-days", days, "-CA", ca, "-CAkey", ca.parent / "key.pem", "-CAcreateserial", "-extfile", "ext", "-out", out)
+    both = folder / "both.pem"
+    both.write_text(key.read_text() + out.read_text())
+    return both
+
+
 class Fake:
     def __init__(self, folder, *args):
         self.port_file = folder / "port"

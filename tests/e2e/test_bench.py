@@ -1,5 +1,14 @@
 """lem bench client as a user runs it. Figures are not judged here (bench/load does): they must be there and make sense."""
+import importlib.machinery
+import importlib.util
 import json
+import os
+import pathlib
+import subprocess
+
+from conftest import BUILD
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def test_json_is_complete(lem):
@@ -29,3 +38,40 @@ def test_text_and_usage(lem):
                   ["bench", "client", "twice"], ["bench", "--what"]):
         r = lem(*wrong)
         assert r.returncode == 2 and r.stderr and not r.stdout, wrong
+
+
+def script(name):
+    """A program of bench/ as a module; its main is not run."""
+    path = str(ROOT / "bench" / name)
+    spec = importlib.util.spec_from_loader(name, importlib.machinery.SourceFileLoader(name, path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_lateness_against_the_grid():
+    """bench/peers: the most punctual request sets the grid, whatever the clock, in whatever order rows come."""
+    lags = script("peers").lags
+    rows = [(1000 + k / 10 + late, 0, 0, 0) for k, late in enumerate([0.002, 0.0, 0.001, 0.5])]
+    assert [round(x, 6) for x in lags(rows[::-1], 10)] == [2, 0, 1, 500]
+    assert lags([(5.0, 0, 0, 0)], 100) == [0]
+    peers = script("peers")
+    assert (peers.rank([3, 1, 2], 50), peers.rank([3, 1, 2], 99), peers.rank([7], 1)) == (2, 3, 7)
+
+
+def test_unknown_cases_are_refused():
+    for name in ("peers", "load"):
+        done = subprocess.run([ROOT / "bench" / name, "nonsense"], capture_output=True, text=True, env=dict(os.environ, LEM_BUILD=BUILD))
+        assert done.returncode == 2 and "nonsense" in done.stderr and not done.stdout
+
+
+def test_bench_load_judges_alone():
+    """Every bar is printed with its word; what cannot run here is told, not failed."""
+    program = os.path.join(BUILD, "bench", "bench_load")
+    done = subprocess.run([program, "judge", "stall"], capture_output=True, text=True, timeout=120)
+    line = done.stdout.splitlines()[0]
+    assert line.startswith("load 2 s stall in p99 from schedule: ") and "(bar 2000)" in line
+    assert (done.returncode == 0) == line.endswith(" ok")
+    assert subprocess.run([program, "judge", "nonsense"], capture_output=True, timeout=60).returncode == 1
+    short = subprocess.run(["sh", "-c", f"ulimit -n 1000 && exec {program} judge memory100k"], capture_output=True, text=True, timeout=60)
+    assert short.returncode == 77 and "RLIMIT_NOFILE allows 1000" in short.stdout

@@ -119,6 +119,8 @@ def test_loads_differ(lem, tmp_path):
     two, three = run("{concurrency: 2}"), run("{concurrency: 3}")
     assert "2 requests were in flight in A, 3 in B" in said(compare(lem, two, three, 1))
     compare(lem, slow, run("{arrival: constant, rate: 20}"), 0)
+    short, long = run("{concurrency: 2, duration_sec: 0.4, ramp_sec: 0.1}"), run("{concurrency: 2, duration_sec: 1.5, ramp_sec: 0.2}")
+    assert "a closed loop serves as many requests as it can in its time" in said(compare(lem, short, long, 0), "note")
 
 
 def test_more_passes_are_no_other_work(lem, tmp_path):
@@ -142,9 +144,9 @@ def test_pytorch_against_a_server(lem):
     if GPUS is None:
         pytest.skip(f"{PYTHON} has no torch and transformers; name one that has by LEM_TORCH_PYTHON")
     env, vllm = engine(lem)
-    pytorch = vllm[:vllm.index("vllm: {")].replace("backend: vllm", "backend: pytorch") + f"pytorch: {{python: {PYTHON}, batch_size: 4}}\n" + \
+    pytorch = vllm[:vllm.index("vllm: {")].replace("backend: vllm", "backend: pytorch") + f"pytorch: {{python: {PYTHON}, batch_size: 4}}\nenv: {{OMP_NUM_THREADS: 1}}\n" + \
         vllm[vllm.index("\nmax_input_tokens"):]
-    a = lem.experiment("--set", "fp_precision=bfloat16", "--set", "slo.ttft_ms=60000", text=pytorch)
+    a = lem.experiment("--set", "fp_precision=bfloat16", "--set", "slo.ttft_ms=600000", *WARM, text=pytorch, timeout=400)
     b = lem.experiment("--set", "fp_precision=bfloat16", text=vllm, env=env)
     c = compare(lem, a["run_id"], b["run_id"], 0)
     assert c["findings"] == [] and c["a"]["engine"] == "pytorch" and c["a"]["dtype"] == c["b"]["dtype"] == "BF16"

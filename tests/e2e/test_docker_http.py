@@ -80,3 +80,21 @@ def test_traffic_on_a_container(run):
 def test_its_death_is_noticed(run):
     r, err = run(1, "--set", "window.min_duration_sec=60", extra_env=", FAKE_FAULT: die-mid, FAKE_AFTER: 45")
     assert "ended while generating" in err + json.dumps(r) and "lost its mind" in err + json.dumps(r)
+
+
+def test_a_port_of_the_host_taken_meanwhile_is_left_for_another(run):
+    """With the host's network the port is lem's choice: the container is made again with another."""
+    r, _ = run(0, extra_env=", FAKE_FAULT: port-taken, FAKE_ONCE: /out/once")
+    assert r["status"] == "completed" and r["tokens"]["output"] == 96
+    assert any("was taken by somebody else" in n and "started again" in n for n in r["notes"])
+    assert r["routing"]["proved"] is True
+
+
+def test_ports_of_the_host_that_are_always_taken_are_explained(run):
+    _, err = run(1, extra_env=", FAKE_FAULT: port-taken")
+    assert "X07" in err and "address already in use" in err and "ss -ltnp" in err
+
+
+def test_a_killed_engine_is_told(run):
+    r, err = run(1, "--set", "window.min_duration_sec=60", extra_env=", FAKE_FAULT: kill-mid, FAKE_AFTER: 45")
+    assert "ended while generating: killed by signal 9" in err + json.dumps(r) and r["tokens"]["output"] >= 4 * 96 and r["status"] == "failed"

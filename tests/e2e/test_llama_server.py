@@ -6,7 +6,7 @@ import pytest
 from conftest import CACHE, QUICK
 from test_experiment import processes_of
 
-TEXT = QUICK.replace("llamacpp: {batch_size: 4}", "llamacpp: {server: true, server_program: %s, batch_size: 4}").replace("config_name: quick", "config_name: served")
+TEXT = QUICK.replace("llamacpp: {batch_size: 4}", "llamacpp: {server: true, server_program: %s, threads: 1, batch_size: 4}").replace("config_name: quick", "config_name: served")
 
 
 def find_server():
@@ -42,10 +42,10 @@ def test_offline_forced_lengths_are_exact(lem, text):
 
 
 def test_the_options_arrive(lem, text):
-    r = lem.experiment("--set", "llamacpp.threads=1", "--set", "llamacpp.cache_type_k=q8_0", "--set", "llamacpp.flash_attn=on",
+    r = lem.experiment("--set", "llamacpp.threads_batch=2", "--set", "llamacpp.cache_type_k=bf16", "--set", "llamacpp.flash_attn=on",
                        "--set", "llamacpp.extra_args={alias: my-model}", text=text)
     argv = r["engine"]["reported"]["argv"]
-    assert argv[argv.index("--threads") + 1] == "1" and argv[argv.index("--cache-type-k") + 1] == "q8_0"
+    assert argv[argv.index("--threads") + 1] == "1" and argv[argv.index("--threads-batch") + 1] == "2" and argv[argv.index("--cache-type-k") + 1] == "bf16"
     assert r["engine"]["reported"]["options"]["total_slots"] == 4 and r["engine"]["reported"]["served_model"] == "my-model"
     assert r["engine"]["reported"]["options"]["default_generation_settings"]["n_ctx"] == 256
 
@@ -62,8 +62,9 @@ def test_streaming_is_one_at_a_time(lem, text):
     r = lem.experiment(text=text.replace("batch_size: 4", "batch_size: 1") + "streaming: true\n")
     assert r["engine"]["mode"] == "offline/streaming" and r["engine"]["reported"]["options"]["total_slots"] == 1
     assert r["latency"]["itl_ms"]["n"] == 8 * 15 and r["client"]["failures"] == {}
-    rows = sorted(rows_of(lem), key=lambda x: x["request"] if "request" in x else x["id"])
-    assert len(rows) == 8 and {x["output_tokens"] for x in rows} == {16}
+    rows = rows_of(lem)
+    assert [x["output_tokens"] for x in rows] == [16] * 8
+    assert all(a["last_token_ns"] <= b["sent_ns"] for a, b in zip(rows, rows[1:]))
 
 
 def test_server_mode(lem, text):
@@ -80,12 +81,11 @@ def test_closed_loop_has_a_request_for_each_slot(lem, text):
     assert r["client"]["cached_tokens"] == 0
 
 
-def test_kept_prompts_are_counted_and_doubted(lem, text):
-    """The prompts come again in every pass: with cache_prompt the server says so, and the verdict does."""
+def test_kept_prompts_are_counted(lem, text):
+    """The prompts come again in every pass: with cache_prompt the server says how much it kept of them."""
     r = lem.experiment("--set", "llamacpp.cache_prompt=true", "--set", "window.min_duration_sec=1", text=text)
     assert r["client"]["cached_tokens"] > 0
-    assert any("cache" in reason for reason in r["verdict"]["reasons"])
-    assert r["client"]["lengths_differ"] == 0
+    assert r["client"]["lengths_differ"] == 0 and r["tokens"]["input"] == r["window"]["requests"] * 32
 
 
 def test_a_real_model_and_text(lem, text, gemma, tmp_path):
@@ -94,7 +94,7 @@ def test_a_real_model_and_text(lem, text, gemma, tmp_path):
         "prompts: {type: synthetic, count: 8, input_tokens: 32}", f"prompts: {{type: file, path: {tmp_path}/p.txt}}\nsave_outputs: true")
     r = lem.experiment(text=text, timeout=300)
     assert r["tokens"]["output"] == 2 * 16 and r["client"]["failures"] == {} and r["model"]["weights"] == "real"
-    assert any("Paris" in str(x.get("output") or x.get("text") or x) for x in rows_of(lem))
+    assert "France" in rows_of(lem)[0]["text"]
 
 
 def test_an_impossible_option_is_explained(lem, text):
@@ -123,3 +123,20 @@ def test_a_model_without_a_vocabulary(lem, text):
 def test_traffic_needs_the_server(lem):
     done = lem("experiment", lem.config(QUICK), "--set", "traffic={rate: 5}", check=2)
     assert "llamacpp: {server: true}" in done.stderr
+
+
+def test_in_a_container(lem, text, docker):
+    """An image without a file in it, the host's folders bound: started by name, driven, gone."""
+    from test_vllm_docker import HOST
+
+    program = find_server()
+    bound = [f for f in HOST if os.path.exists(f)] + [os.path.dirname(program)]
+    volumes = json.dumps([f"{f}:{f}:ro" for f in bound])
+    text += f"runner: docker\ndocker: {{image: 'lem-test:bare', pull: never, network: host, volumes: {volumes}}}\n"
+    r = lem.experiment(text=text, env={"DOCKER_HOST": docker.host})
+    assert r["tokens"] == {"input": 8 * 32, "output": 8 * 16} and r["client"]["failures"] == {}
+    assert r["engine"]["image_digest"].startswith("sha256:") and "/models/" in r["engine"]["reported"]["served_model"]
+    assert r["latency"]["itl_ms"]["n"] == 8 * 15
+    done = lem("experiment", lem.config(text.replace("batch_size: 4", "extra_args: {no_such_option: 7}")), env={"DOCKER_HOST": docker.host})
+    assert done.returncode == 1 and "--no-such-option" in done.stderr.split("why:")[1]
+    assert docker.containers() == []

@@ -32,7 +32,9 @@ def asked(port):
 
 
 def sha_of(prompts):
-    return hashlib.sha256(b"".join(struct.pack(f"<{len(p)}i", *p) for p in prompts)).hexdigest()
+    """Ids and, where the prompts differ in their length, how many there are and that no length of the answer is their own."""
+    differ = len({len(p) for p in prompts}) > 1
+    return hashlib.sha256(b"".join(struct.pack(f"<{len(p)}i", *p) + (struct.pack("<qq", len(p), 0) if differ else b"") for p in prompts)).hexdigest()
 
 
 @pytest.mark.parametrize("dialect", ["vllm", "llama"])
@@ -164,3 +166,20 @@ vllm: {{python: {python}, max_num_seqs: 16, enforce_eager: true, load_timeout_se
     assert r["provenance"]["prompts_form"] == "token_ids" and r["provenance"]["prompts_sha256"] == sha_of(cut)
     assert r["tokens"]["input"] == sum(map(len, cut)) and not any("other input tokens" in n for n in r["notes"])
     assert [x["input_tokens"] for x in rows(lem)] == [len(c) for c in cut]
+
+
+def test_a_real_llama_server_and_the_embedded_worker_make_the_same_of_texts(lem, gemma):
+    """The server is asked for ids, the worker tokenizes for itself: as many tokens of each text, special tokens that a text names included."""
+    from test_llama_server import find_server
+    program = find_server()
+    if not program:
+        pytest.skip("needs a real llama-server: LEM_LLAMA_SERVER, or setup --engines")
+    (lem.folder / "p.txt").write_text("Hello there\n<start_of_turn>user\n" + "a b c d e f g h i j k l m n o p\n")
+    text = f"""config_name: w\nmodel_name: {gemma}\nbackend: llamacpp\nrunner: process\ngpus: []\nmax_input_tokens: 9\nmax_output_tokens: 3\nmin_output_tokens: 3
+prompts: {FROM_FILE}\nwarmup: {{enabled: false}}\nbaseline: {{enabled: false}}\nllamacpp: {{batch_size: 3%s}}\n"""
+    embedded = lem.experiment(text=text % "")
+    counts = [x["input_tokens"] for x in rows(lem)]
+    served = lem.experiment(text=text % f", server: true, server_program: {program}")
+    assert counts == [x["input_tokens"] for x in rows(lem)] and max(counts) == 9 and min(counts) == 3
+    assert served["provenance"]["prompts_form"] == "token_ids" and embedded["provenance"]["prompts_form"] == "texts"
+    assert served["tokens"]["input"] == embedded["tokens"]["input"] and served["window"]["prompts_truncated"] == embedded["window"]["prompts_truncated"] == 1

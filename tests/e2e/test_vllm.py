@@ -65,6 +65,19 @@ def test_server_mode(lem, text):
     assert processes_of(lem.folder) == []
 
 
+def test_several_loads_in_one_launch(lem, text):
+    """One start and warm-up; the second load is far beyond what 16 sequences at a time on a CPU can give."""
+    done = lem("experiment", lem.config(text), "--json", "--set", "traffic={rates: [3, 300], duration_sec: 5, settle_sec: 1, seed: 3}", timeout=500)
+    assert done.returncode == 0, done.stderr + done.stdout
+    slow, fast = json.loads(done.stdout)["levels"]
+    assert [r["level"]["rate_hz"] for r in (slow, fast)] == [3, 300] and slow["tokens"]["output"] > 0
+    assert not any("overloaded" in x for x in slow["verdict"]["reasons"]) and any("overloaded" in x for x in fast["verdict"]["reasons"])
+    assert fast["throughput"]["output_tokens_per_s"]["value"] > slow["throughput"]["output_tokens_per_s"]["value"]
+    assert fast["client"]["headroom"]["chunks"]["value"] > 1 and fast["client"]["failures"] == slow["client"]["failures"] == {}
+    assert [p for p in slow["phases"] if p["phase"] == "load"] == [p for p in fast["phases"] if p["phase"] == "load"]
+    assert processes_of(lem.folder) == []
+
+
 def test_impossible_option_is_explained(lem, text):
     """Refused by vLLM itself, after its start: lem tells its words at once."""
     done = lem("experiment", lem.config(text.replace("enforce_eager: true", "enforce_eager: true, max_model_len: 7777777")), timeout=400)

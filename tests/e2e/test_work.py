@@ -101,7 +101,7 @@ def test_records_with_ids_and_lengths(lem, tmp_path):
     (lem.folder / "p.jsonl").write_text('{"prompt_token_ids": [5, 6, 7], "output_tokens": 4}\n{"prompt": "one two", "output_tokens": 9}\n"three"\n')
     with Fake(tmp_path) as f:
         r = lem.experiment(text=with_prompts(openai(f.port), "prompts: {type: file, path: p.jsonl}"))
-    assert pairs(lem) == [(3, 4), (2, 9), (1, 12)]  # the last one has the config's forced length
+    assert pairs(lem) == [(3, 4), (3, 9), (2, 12)]  # texts by the server's tokenizer, which begins them with a token; the last has the config's length
     assert r["work"]["source"] == "jsonl p.jsonl" and r["work"]["records"] == 3
 
 
@@ -113,9 +113,9 @@ def test_sharegpt_replies_give_lengths_when_asked(lem, tmp_path):
     with Fake(tmp_path) as f:
         text = with_prompts(openai(f.port), "prompts: {type: file, path: s.json}")
         plain = lem.experiment(text=text)
-        assert pairs(lem) == [(3, 12), (1, 12)]
+        assert pairs(lem) == [(4, 12), (2, 12)]
         asked = lem.experiment("--set", "prompts.reply_chars_per_token=4", text=text)
-    assert pairs(lem) == [(3, 5), (1, 12)]  # 20 characters over 4; 100 tokens are cut to max_output_tokens
+    assert pairs(lem) == [(4, 5), (2, 12)]  # 20 characters over 4; 100 tokens are cut to max_output_tokens
     assert plain["work"]["source"] == "sharegpt s.json" and (plain["work"]["records"], plain["work"]["skipped"]) == (3, 1)
     assert any("max_output_tokens = 12" in n for n in asked["notes"])
     assert plain["work"]["prompts_sha256"] != asked["work"]["prompts_sha256"]
@@ -172,7 +172,7 @@ def test_a_trace_repeats_for_as_long_as_asked(lem, tmp_path):
 
 @pytest.mark.parametrize("text, where, what", [
     ("a,b\n1,2\n", "t.csv:1", "no column of times"),
-    ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:1", "t.csv:3", "is no time"),
+    ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:1", "t.csv:3", "the row has 1 fields, 3 are needed"),
     ("TIMESTAMP,ContextTokens,GeneratedTokens\n1,x,44\n", "t.csv:2", "'x' is no number of tokens"),
     ("TIMESTAMP,ContextTokens,GeneratedTokens\n1,5,0\n", "t.csv", "no request to send"),
     ("TIMESTAMP,ContextTokens,GeneratedTokens\n1,5,\"0\n", "t.csv:2", "quote is never closed"),

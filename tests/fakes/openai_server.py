@@ -14,7 +14,9 @@ import http.server
 import json
 import os
 import signal
+import socket
 import socketserver
+import struct
 import sys
 import threading
 import time
@@ -152,11 +154,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except ValueError:
             return self.send(400, {"error": {"message": "not JSON"}})
         state["prompts"].append(q.get("prompt"))
+        if fault == "drop-idle" and getattr(self, "served", False):
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        self.served = True
         if q.get("model") != self.o.model:
             return self.send(404, {"error": {"message": f"The model {q.get('model')} does not exist."}})
         if fault == "die-mid":
             print("RuntimeError: the fake engine lost its mind", file=sys.stderr, flush=True)
             os._exit(3)
+        if fault == "kill-mid":
+            print("the fake engine works as ever", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "hog":
+            hog()
+        if fault == "html":
+            return self.send(200, "<html>It works!</html>", "text/html")
         if fault in ("500", "429", "404"):
             return self.send(int(fault), {"error": {"message": "as told"}})
         if fault == "redirect":
@@ -209,12 +222,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if fault == "close-mid" and k:
                 self.close_connection = True
                 return self.connection.close()
+            if fault == "cut-chunk" and k:
+                self.wfile.write(b"400\r\ndata: {")
+                self.close_connection = True
+                return self.connection.shutdown(socket.SHUT_RDWR)
+            if fault == "reset-mid" and k:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.close_connection = True
+                return self.connection.close()
+            while fault in ("flood", "endless") and k:
+                self.event(dict(e, choices=[piece("x" * (60000 if fault == "flood" else 1), None)]))
+                time.sleep(0 if fault == "flood" else 0.02)
             if fault == "error-in-stream" and k:
                 return self.chunk(b'data: {"error": {"message": "as told"}}\n\n', last=True)
             self.event(e)
             time.sleep((3600 if fault == "stall" and k else self.o.token_ms / 1000))
         if so.get("include_usage") and self.o.dialect != "bare":
             self.event(dict(head, choices=[], usage=self.usage(n_in, n_out, fault)))
+        if fault == "never-ends":
+            time.sleep(3600)
         with state["lock"]:
             state["prompt"] += n_in
             state["generated"] += n_out
@@ -231,8 +257,29 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         pass  # a client that goes away is no news
 
 
+def hog():
+    """Memory until the kernel ends it, or 4 GiB."""
+    kept = []
+    for _ in range(256):
+        kept.append(b"\1" * (16 << 20))
+    print("nobody stopped the fake engine from taking 4 GiB", file=sys.stderr, flush=True)
+    os._exit(4)
+
+
+def taken_once(o):
+    """The first start finds its port taken, as when somebody came between its choice and its use; FAKE_ONCE names a file that remembers."""
+    mark = os.environ.get("FAKE_ONCE")
+    if not mark or not os.path.exists(mark):
+        if mark:
+            open(mark, "w").close()
+        print(f"ERROR:    [Errno 98] error while attempting to bind on address ('{o.host}', {o.port}): address already in use", file=sys.stderr)
+        sys.exit(1)
+
+
 def main():
     o = Handler.o = options(sys.argv[1:])
+    if o.fault == "port-taken":
+        taken_once(o)
     if o.fault == "die-at-start":
         print("ValueError: Free memory on device cuda:0 (1.0/80.0 GiB) on startup is less than desired GPU memory utilization (0.9)", file=sys.stderr)
         sys.exit(1)

@@ -28,24 +28,30 @@ static void feed(struct seen *s, const char *in, size_t n, size_t step)
 	}
 }
 
+static void piece(void *arg, const char *body, size_t n)
+{
+	struct seen *s = arg;
+
+	if (!n)
+		abort();
+	for (size_t i = 0; i < n; i++)
+		s->sum = s->sum * 31 + (unsigned char)body[i];
+	s->body += n;
+}
+
 /* By http1_take, whose head is in the memo the second time. */
 static void take(struct seen *s, struct http1_memo *m, const char *in, size_t n, size_t step)
 {
-	char body[4096];
-
 	*s = (struct seen){0};
 	http1_init(&s->p);
 	while (s->used < n && !http1_ended(&s->p)) {
-		size_t left = MIN(MIN(step, n - s->used), sizeof(body)), k, used = 0;
+		size_t left = MIN(step, n - s->used), used = 0;
 
 		if (!s->used)
 			used = http1_head(&s->p, m, in, left);
-		used += http1_take(&s->p, in + s->used + used, left - used, body, &k);
-		if (!used || used > left || k > used)
+		used += http1_take(&s->p, in + s->used + used, left - used, piece, s);
+		if (!used || used > left)
 			abort();
-		for (size_t i = 0; i < k; i++)
-			s->sum = s->sum * 31 + (unsigned char)body[i];
-		s->body += k;
 		s->used += used;
 	}
 }

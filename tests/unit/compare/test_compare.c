@@ -173,6 +173,25 @@ static void test_more_passes_are_the_same_work(void **state)
 	differs(f, "requests", "A had 20 requests to serve, B 43");
 }
 
+static void test_a_closed_loop_serves_what_it_can(void **state)
+{
+	struct fixture *f = *state;
+
+	f->a.rec.engine_mode = f->b.rec.engine_mode = "server/closed";
+	f->a.rec.server.arrivals = f->b.rec.server.arrivals = true;
+	f->b.rec.n_requests = f->b.rec.n_requests_asked = 13;
+	for (int i = 0; i < 4; i++) /* the ramp ended later in B */
+		f->b.rec.requests[i].uncounted = true;
+	f->a.rec.requests[0].uncounted = true;
+	only_a_note(f, "requests", "as it can in its time, 20 in A and 13 in B");
+	assert_int_equal(f->c.a.requests, 13);
+	assert_int_equal(f->c.b.input_tokens, 13 * 32);
+	f->b.rec.requests[2].output_tokens = 4;
+	differs(f, "output_tokens", "1 fewer for request 2 (1 of 13 requests)");
+	f->a.rec.engine_mode = "server/open"; /* of a schedule all is asked for */
+	differs(f, "requests", "A had 19 requests to serve, B 9");
+}
+
 /* ---- what differs ---- */
 
 static void test_other_prompts(void **state)
@@ -187,6 +206,19 @@ static void test_other_prompts(void **state)
 	differs(f, "prompts", "what B sent is not known");
 	f->a.rec.prompts_hash = NULL;
 	differs(f, "prompts", "what the runs sent is not known");
+}
+
+/* Ids that were sent, and texts that an engine made ids of, have no hash in common. */
+static void test_ids_and_texts_are_not_compared_by_hash(void **state)
+{
+	struct fixture *f = *state;
+
+	f->a.rec.prompts_form = "token_ids";
+	f->b.rec.prompts_form = "texts";
+	f->b.rec.prompts_hash = "77b10000000000000000";
+	differs(f, "prompts", "A sent token_ids and B texts");
+	f->b.rec.prompts_form = "token_ids";
+	differs(f, "prompts", "the two runs sent different token ids");
 }
 
 static void test_lengths_name_the_first_requests(void **state)
@@ -518,7 +550,9 @@ int main(void)
 		TEST(test_the_same),
 		TEST(test_a_worker_and_a_server),
 		TEST(test_more_passes_are_the_same_work),
+		TEST(test_a_closed_loop_serves_what_it_can),
 		TEST(test_other_prompts),
+		TEST(test_ids_and_texts_are_not_compared_by_hash),
 		TEST(test_lengths_name_the_first_requests),
 		TEST(test_lengths_that_cancel_out),
 		TEST(test_counts_that_one_side_tells),

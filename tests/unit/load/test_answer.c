@@ -63,6 +63,43 @@ static void expect(struct answer_request q, const char *body, enum http_load_fai
 	"}}\n\n"
 #define DONE "data: [DONE]\n\n"
 
+#define TIMED(t, k)                                               \
+	"data: {\"choices\":[{\"text\":\"" t                      \
+	"\",\"finish_reason\":null}],\"timings\":{\"cache_n\":0," \
+	"\"prompt_n\":9,\"predicted_n\":" #k "}}\n\n"
+#define TIMED_END(k)                                                                          \
+	"data: {\"choices\":[{\"text\":\"\",\"finish_reason\":\"length\"}],\"usage\":{"       \
+	"\"completion_tokens\":" #k ",\"prompt_tokens\":9,\"prompt_tokens_details\":{"        \
+	"\"cached_tokens\":0}},\"timings\":{\"cache_n\":0,\"prompt_n\":9,\"predicted_n\":" #k \
+	"}}\n\n"
+
+/* llama-server: no chunk for a token that ends within a character, tokens so far in each. */
+static void test_tokens_told_as_timings(void **state)
+{
+	struct answer_request q = stream;
+	struct got g;
+
+	(void)state;
+	q.output_tokens = 5;
+	q.input_tokens = 9;
+	expect(q, TIMED("a", 1) TIMED("\xc3\xa9", 3) TIMED("b", 4) TIMED_END(5) DONE, HTTP_LOAD_OK,
+	       0,
+	       "a\xc3\xa9"
+	       "b");
+	read_in(&g, q, TIMED("a", 1) TIMED("\xc3\xa9", 3) TIMED("b", 4) TIMED_END(5) DONE, 1);
+	assert_int_equal(g.a.n_chunks, 3);
+	assert_int_equal(g.sink.chunks.at[1].tokens, 3);
+	assert_int_equal(g.sink.chunks.at[2].tokens, 4);
+	assert_int_equal(g.a.completion_tokens, 5);
+	assert_int_equal(g.a.cached_tokens, 0);
+	done(&g);
+	q.complete = false; /* what was told before the connection broke is kept */
+	read_in(&g, q, TIMED("a", 1) TIMED("b", 2), 7);
+	assert_int_equal(g.a.completion_tokens, 2);
+	assert_int_equal(g.a.prompt_tokens, 9);
+	done(&g);
+}
+
 static void test_stream(void **state)
 {
 	struct answer_request q = stream;
@@ -254,10 +291,11 @@ static void test_repeated(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_stream), cmocka_unit_test(test_repeated),
-		cmocka_unit_test(test_chat),   cmocka_unit_test(test_whole),
-		cmocka_unit_test(test_doubts), cmocka_unit_test(test_bad_streams),
-		cmocka_unit_test(test_status), cmocka_unit_test(test_incomplete),
+		cmocka_unit_test(test_stream),      cmocka_unit_test(test_tokens_told_as_timings),
+		cmocka_unit_test(test_repeated),    cmocka_unit_test(test_chat),
+		cmocka_unit_test(test_whole),       cmocka_unit_test(test_doubts),
+		cmocka_unit_test(test_bad_streams), cmocka_unit_test(test_status),
+		cmocka_unit_test(test_incomplete),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

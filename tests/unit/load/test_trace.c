@@ -135,7 +135,10 @@ static void test_refusals(void **state)
 	refuse(AZURE "1,1.5,5\n", "'1.5' is no number of tokens", "t.csv:2");
 	refuse(AZURE "1,1,99999999\n", "'99999999' is no number of tokens", "t.csv:2");
 	refuse(AZURE "1,1,\"5\n", "a quote is never closed", "t.csv:2");
-	refuse(AZURE "2023-11-16 18:1", "is no time", "t.csv:2"); /* cut off in the middle */
+	/* cut off in the middle */
+	refuse(AZURE "1,2,3\n2023-11-16 18:1", "the row has 1 fields, 3 are needed", "t.csv:3");
+	refuse(AZURE "1,2,3\n2,5", "the row has 2 fields", "t.csv:3");
+	refuse(AZURE "2023-11-16 18:1,1,1", "is no time", "t.csv:2");
 }
 
 static void test_times(void **state)

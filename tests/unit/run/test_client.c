@@ -66,9 +66,17 @@ static void test_headroom(void **state)
 	/* 11 s of work: the window and what was in flight after it */
 	assert_float_equal(s.client_busy.value, 0.5 / 11, 1e-9);
 	assert_float_equal(s.roofline_requests.value, 5000, 1e-9);
-	assert_float_equal(s.headroom_requests.value, 5000 / (100 / 11.0), 1e-6);
+	assert_float_equal(s.headroom_requests.value, 5000 / (100 / 9.9), 1e-3); /* sent in 9.9 s */
 	assert_float_equal(s.headroom_chunks.value, 1e6 / (2000 / 11.0), 1e-3);
 	assert_false(says(&s, "client-limited"));
+	/* an answer that takes an hour asks for no more requests; all at once have no rate */
+	r.requests[99].t_last_ns += 3600 * S;
+	summarize(&r, &s);
+	assert_float_equal(s.headroom_requests.value, 5000 / (100 / 9.9), 1e-3);
+	r.requests[99].t_last_ns -= 3600 * S;
+	r.server.arrivals = false;
+	summarize(&r, &s);
+	assert_float_equal(s.headroom_requests.value, 5000 / (100 / 11.0), 1e-3);
 	run_record_release(&r);
 }
 

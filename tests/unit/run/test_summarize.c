@@ -97,6 +97,24 @@ static void test_figures(void **state)
 	run_record_release(&r);
 }
 
+/* What was sent before the window and answered in it is served by it; what was answered just
+ * before it is not. */
+static void test_requests_per_s_of_a_ramp(void **state)
+{
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	r.requests[0].uncounted = r.requests[1].uncounted = true;
+	r.requests[1].t_last_ns = r.window_start_ns - S / 2;
+	r.requests[19].t_last_ns = r.window_end_ns + 1;
+	summarize(&r, &s);
+	assert_int_equal(s.requests_done, 18);
+	assert_near(s.requests_per_s.value, 1.8, 1e-9);
+	run_record_release(&r);
+}
+
 static void test_no_energy_is_null_with_reason(void **state)
 {
 	struct run_record r;
@@ -501,6 +519,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_figures),
+		cmocka_unit_test(test_requests_per_s_of_a_ramp),
 		cmocka_unit_test(test_no_energy_is_null_with_reason),
 		cmocka_unit_test(test_cpu_energy_per_token),
 		cmocka_unit_test(test_estimate_is_never_mixed),

@@ -140,6 +140,7 @@ static void test_no_answers(void **state)
 		{"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n123456789", 8, LEM_E_PARSE},
 		{"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1234", 0, LEM_E_IO},
 		{"", 0, LEM_E_IO},
+		{"220 mail ESMTP\r\n", 0, LEM_E_PARSE},
 	};
 
 	(void)state;
