@@ -219,9 +219,13 @@ def test_an_adapter_is_beside_the_weights(folder, lab, expected):  # noqa: F811
 
 
 def test_an_adapter_of_another_model_is_refused(folder, lab, tmp_path):  # noqa: F811
-    fatal_load(lab / "gemma2", "model_load", "for another model", adapter=str(lab / "adapter"))
     wrong = tmp_path / "wrong"
     shutil.copytree(lab / "adapter", wrong)
+    tensors = (wrong / "adapter_model.safetensors").read_bytes()
+    (wrong / "adapter_model.safetensors").write_bytes(tensors.replace(b"layers.1.", b"layers.7."))
+    fatal_load(folder, "model_load", "this one has no model.layers.7", adapter=str(wrong))
+    (wrong / "adapter_model.safetensors").write_bytes(tensors.replace(b"lora_B", b"lora_C"))
+    fatal_load(folder, "unsupported", "cannot place", adapter=str(wrong))
     (wrong / "adapter_model.safetensors").write_bytes(b"nonsense")
     fatal_load(folder, "model_load", "cannot be read", adapter=str(wrong))
 

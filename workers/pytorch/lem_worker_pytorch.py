@@ -62,7 +62,8 @@ class Request:
         r = {"id": self.id, "input_tokens": len(self.tokens), "output_tokens": len(self.out), "finish": self.finish,
              "truncated": self.truncated}
         if tokenizer is not None:
-            r["text"] = tokenizer.decode(self.out, skip_special_tokens=True)
+            # a NUL, which tokens of bytes can make, is nothing that a C program takes in a text
+            r["text"] = tokenizer.decode(self.out, skip_special_tokens=True).replace("\0", "\ufffd")
         return r
 
 
@@ -303,6 +304,7 @@ class Worker:
         c = model.config.get_text_config()
         n = lambda *names: next((getattr(c, k) for k in names if isinstance(getattr(c, k, None), int)), 0)
         heads, params = n("num_attention_heads", "n_head"), list(model.parameters())
+        own = [p for name, p in model.named_parameters() if ".lora_" not in name]
         cuda = self.torch.version.cuda if self.device.type == "cuda" else None
         self.output.event({
             "event": "loaded", "protocol": 1, "t_start_ns": t_start, "t_ns": time.monotonic_ns(),
@@ -316,7 +318,7 @@ class Worker:
                       "head_dim": n("head_dim") or n("hidden_size", "n_embd") // max(heads, 1), "n_vocab": self.engine.n_vocab,
                       "n_ctx_train": n("max_position_embeddings", "n_positions"),
                       # of a sharded one the whole; weights packed in 4 bits are counted as weights
-                      "n_params": model.num_parameters() if o.bits else sum(p.numel() for p in params),
+                      "n_params": model.num_parameters() if o.bits else sum(p.numel() for p in own),
                       "size_bytes": sum(p.numel() * p.element_size() for p in params),
                       "quant": self.engine.quant_name(), "has_tokenizer": self.engine.tokenizer is not None,
                       "weights": "synthetic" if o.weights == "random" else "real"},
