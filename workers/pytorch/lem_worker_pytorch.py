@@ -62,7 +62,8 @@ class Request:
         r = {"id": self.id, "input_tokens": len(self.tokens), "output_tokens": len(self.out), "finish": self.finish,
              "truncated": self.truncated}
         if tokenizer is not None:
-            r["text"] = tokenizer.decode(self.out, skip_special_tokens=True)
+            # a NUL, which tokens of bytes can make, is nothing that a C program takes in a text
+            r["text"] = tokenizer.decode(self.out, skip_special_tokens=True).replace("\0", "\ufffd")
         return r
 
 
@@ -281,15 +282,16 @@ class Worker:
         return [d for p in range(self.o.tp * self.o.replicas) for d in json.loads(self.store.get(f"device{p}"))]
 
     def options_in_force(self):
-        o, torch = self.o, self.torch
-        options = {"device": self.device.type, "dtype": o.dtype, "attn_implementation": self.engine.model.config._attn_implementation,
-                   "num_processes": o.replicas, "tensor_parallel_size": o.tp, "batch_size": o.batch,
+        o, torch, attention = self.o, self.torch, self.engine.model.config._attn_implementation
+        options = {"device": self.device.type, "dtype": o.dtype, "attn_implementation": attention, "num_processes": o.replicas,
+                   "tensor_parallel_size": o.tp, "batch_size": o.batch,
                    "batching_strategy": o.strategy, "max_total_tokens": o.max_total, "threads": torch.get_num_threads(),
                    "trust_remote_code": o.trust, "use_cache": o.use_cache, **self.engine.in_force}
         if o.strategy.endswith("dynamic"):
             options["max_tokens_per_batch"] = o.max_batch_tokens
         if o.beams > 1:
-            options["beam_search"] = {"num_beams": o.beams, "length_penalty": o.length_penalty, "early_stopping": o.early_stopping}
+            options["beam_search"] = {"num_beams": o.beams, "length_penalty": o.length_penalty,
+                                      "early_stopping": o.early_stopping}
         given = {"no_repeat_ngram_size": o.ngram, "extra_load": sorted(o.extra_load), "extra_generate": o.extra_generate}
         return {**options, **{k: v for k, v in given.items() if v}}
 
@@ -302,6 +304,7 @@ class Worker:
         c = model.config.get_text_config()
         n = lambda *names: next((getattr(c, k) for k in names if isinstance(getattr(c, k, None), int)), 0)
         heads, params = n("num_attention_heads", "n_head"), list(model.parameters())
+        own = [p for name, p in model.named_parameters() if ".lora_" not in name]
         cuda = self.torch.version.cuda if self.device.type == "cuda" else None
         self.output.event({
             "event": "loaded", "protocol": 1, "t_start_ns": t_start, "t_ns": time.monotonic_ns(),
@@ -315,7 +318,7 @@ class Worker:
                       "head_dim": n("head_dim") or n("hidden_size", "n_embd") // max(heads, 1), "n_vocab": self.engine.n_vocab,
                       "n_ctx_train": n("max_position_embeddings", "n_positions"),
                       # of a sharded one the whole; weights packed in 4 bits are counted as weights
-                      "n_params": model.num_parameters() if o.bits else sum(p.numel() for p in params),
+                      "n_params": model.num_parameters() if o.bits else sum(p.numel() for p in own),
                       "size_bytes": sum(p.numel() * p.element_size() for p in params),
                       "quant": self.engine.quant_name(), "has_tokenizer": self.engine.tokenizer is not None,
                       "weights": "synthetic" if o.weights == "random" else "real"},

@@ -40,8 +40,8 @@ class Lane:
         mask = self.mask if self.fixed else self.mask[:, :self.n]
         keep = 1 if first else n
         if not e.o.use_cache:
-            self.read = (ids, position) if self.read is None else tuple(torch.cat(p, 1) for p in zip(self.read, (ids, position)))
-            ids, position = self.read
+            past = self.read or (ids[:, :0], position[:, :0])
+            ids, position = self.read = tuple(torch.cat(p, 1) for p in zip(past, (ids, position)))
         run = e.decode if n == 1 and self.model is e.model and not first else self.model
         got = run(input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=self.cache,
                   use_cache=e.o.use_cache, **last_logits(self.model, keep))

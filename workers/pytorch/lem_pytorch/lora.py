@@ -56,7 +56,8 @@ def read_pairs(folder):
         from safetensors.torch import load_file
         tensors = load_file(os.path.join(folder, "adapter_model.safetensors"))
     except Exception as e:
-        raise Refused("model_load", f"the adapter's adapter_model.safetensors cannot be read: {type(e).__name__}: {e}") from None
+        raise Refused("model_load", f"the adapter's adapter_model.safetensors cannot be read: {type(e).__name__}: {e}"
+                      ) from None
     pairs = {}
     for key, tensor in tensors.items():
         name, _, part = key.removeprefix(PREFIX).rpartition(".lora_")

@@ -30,7 +30,7 @@ class Engine:
     def __init__(self, torch, hf, options, device):
         self.torch, self.hf, self.o, self.device = torch, hf, options, device
         self.model = self.assistant = self.tokenizer = self.decode = None
-        self.n_vocab, self.in_force, self.static = 0, {}, None
+        self.n_vocab, self.in_force, self.static = 0, {}, {}  # static: caches by rows
 
     # ---- weights
 
@@ -195,14 +195,14 @@ class Engine:
 
     def make_cache(self, model, rows):
         """None leaves it to the model, whose own is dynamic. A static one is kept from batch to batch: the same memory
-        serves the next batch of as many rows, which is what compiled code and CUDA graphs need."""
+        serves the next batch of as many rows, which is what compiled code and CUDA graphs need; for them one of each size."""
         from transformers import cache_utils
         config = model.config
         if self.o.cache in ("", "dynamic"):
             return cache_utils.DynamicCache(config=config) if self.o.use_cache else None
-        if self.static and self.static[0] == rows:
-            self.static[1].reset()
-            return self.static[1]
+        if rows in self.static:
+            self.static[rows].reset()
+            return self.static[rows]
         cache = cache_utils.StaticCache(config=config, max_cache_len=self.o.max_total)
         sliding = [getattr(layer, "is_sliding", False) for layer in cache.layers]
         if self.o.cache == "hybrid" and (not any(sliding) or all(sliding)):
@@ -211,7 +211,9 @@ class Engine:
         if self.o.cache == "sliding_window" and not all(sliding):
             raise Refused("unsupported", "cache_implementation sliding_window is for models whose attention slides in every "
                           f"layer; {sliding.count(False)} of {len(sliding)} layers of this one do not")
-        self.static = (rows, cache)
+        if not self.o.compile:
+            self.static.clear()  # a batch of another size needs the memory
+        self.static[rows] = cache
         return cache
 
     def check_cache(self, given, got):
