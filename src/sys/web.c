@@ -136,20 +136,17 @@ void web_line_release(struct web_line *l)
 	l->easy = NULL;
 }
 
-/* What was set for the call before is forgotten, its connection is not. */
 static CURL *take_line(const struct curl_api *curl, struct web_line *l)
 {
-	CURL *easy = l && l->easy ? l->easy : curl->easy_init();
-
-	if (l && l->easy)
-		curl->easy_reset(easy);
-	return easy;
+	return l && l->easy ? l->easy : curl->easy_init();
 }
 
+/* What was set for this call lies on its stack and is forgotten, the connection is not: libcurl may
+ * write of its end into the text of errors. */
 static void give_line(const struct curl_api *curl, struct web_line *l, CURL *easy)
 {
 	if (l)
-		l->easy = easy;
+		curl->easy_reset(l->easy = easy);
 	else
 		curl->easy_cleanup(easy);
 }
