@@ -117,6 +117,46 @@ static void check_ramp(struct config *c)
 			     "shorten it, or send for longer");
 }
 
+/* Workers issue their work at once; only servers are asked over time. */
+static void check_is_server(struct config *c)
+{
+	const struct experiment *e = &c->exp;
+
+	if (config_invalid(c, "backend") || config_invalid(c, "llamacpp.server"))
+		return;
+	if (e->backend == BACKEND_LLAMACPP && !e->llamacpp.server)
+		finding_hint(c,
+			     say(c, "C14", "traffic",
+				 "sends requests over time, but the embedded llama.cpp gets its "
+				 "work at once"),
+			     "write llamacpp: {server: true} for llama.cpp's own server, or "
+			     "remove traffic");
+	else if (e->backend == BACKEND_PYTORCH)
+		finding_hint(c,
+			     say(c, "C14", "traffic",
+				 "sends requests over time, but the PyTorch worker gets its work "
+				 "at once"),
+			     "remove traffic, or use vllm, sglang, tensorrt, llamacpp with "
+			     "server: true, or openai with a server that runs already");
+}
+
+/* Times that are recorded leave nothing to choose. */
+static void check_recorded(struct config *c)
+{
+	const struct traffic_config *t = &c->exp.traffic;
+
+	if (t->arrival != TRAFFIC_TRACE)
+		return;
+	if (t->rate.set)
+		finding_hint(c,
+			     say(c, "C14", "traffic.rate",
+				 "is not used with arrival: trace, whose times are recorded"),
+			     "remove it, or choose another arrival; trace_scale: 0.5 replays a "
+			     "trace twice as fast");
+	if (t->trace && !config_invalid(c, "traffic.trace"))
+		check_readable(c, "traffic.trace", t->trace, "text file with one time a line");
+}
+
 void check_loads(struct config *c)
 {
 	const struct traffic_config *t = &c->exp.traffic;
@@ -128,4 +168,6 @@ void check_loads(struct config *c)
 	check_whole(c);
 	check_only_for_lists(c);
 	check_ramp(c);
+	check_is_server(c);
+	check_recorded(c);
 }

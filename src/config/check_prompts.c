@@ -30,8 +30,7 @@ static void missing(struct config *c, const char *path, const char *why, const c
 			     "%s", hint);
 }
 
-/* A file of prompts, a trace or lengths: what: as a hint names it. */
-static void check_readable(struct config *c, const char *option, const char *path, const char *what)
+void check_readable(struct config *c, const char *option, const char *path, const char *what)
 {
 	_cleanup_free_ char *full = fs_join(c->exp.root_dir, path);
 	struct finding *f;
