@@ -157,6 +157,18 @@ static void check_recorded(struct config *c)
 		check_readable(c, "traffic.trace", t->trace, "text file with one time a line");
 }
 
+/* The window of traffic is as long as requests arrive. */
+static void check_window(struct config *c)
+{
+	if (c->exp.window.min_duration_sec > 0 && config_written(c, "window.min_duration_sec"))
+		finding_hint(c,
+			     finding_add(c, SEVERITY_WARNING, "C13", "window.min_duration_sec",
+					 config_where(c, "window.min_duration_sec"),
+					 "is not used with traffic"),
+			     "remove it; traffic.duration_sec says for how long requests are "
+			     "sent, and repeats the prompts");
+}
+
 void check_loads(struct config *c)
 {
 	const struct traffic_config *t = &c->exp.traffic;
@@ -170,4 +182,5 @@ void check_loads(struct config *c)
 	check_ramp(c);
 	check_is_server(c);
 	check_recorded(c);
+	check_window(c);
 }

@@ -262,13 +262,14 @@ static void check_sample(struct config *c)
 		n = e->prompts.sample_size;
 		path = "prompts.sample_size";
 	}
-	if (!n.set || n.v >= ENOUGH || e->window.min_duration_sec > 0 ||
-	    e->traffic.duration_sec.set)
+	if (!n.set || n.v >= ENOUGH ||
+	    (e->traffic.present ? e->traffic.duration_sec.set : e->window.min_duration_sec > 0))
 		return;
 	f = finding_add(c, SEVERITY_INFO, "C22", path, config_where(c, path),
 			"gives %" PRId64 " requests; percentiles need about %d", n.v, ENOUGH);
-	finding_hint(c, f,
-		     "take more prompts, or write window: {min_duration_sec: 60} to repeat them");
+	finding_hint(c, f, "take more prompts, or write %s to repeat them",
+		     e->traffic.present ? "traffic.duration_sec: 60"
+					: "window: {min_duration_sec: 60}");
 }
 
 void check_prompts(struct config *c)
