@@ -452,7 +452,7 @@ static size_t receive_room(struct http_loop *l)
 static void drain(struct http_loop *l, uint32_t i, bool ended)
 {
 	struct http_conn *c = &l->conns[i];
-	bool more;
+	bool more, filled = false;
 
 	do {
 		struct http_load_job *j = c->job == HTTP_NONE ? NULL : &l->jobs[c->job];
@@ -472,10 +472,12 @@ static void drain(struct http_loop *l, uint32_t i, bool ended)
 			continue;
 		if (r <= 0 || !j) /* an idle connection has nothing to say */
 			return connection_ended(l, i, r > 0 ? -EPROTO : r, clock_now_ns());
+		filled = (size_t)r == room;
 		more = follow(l, i, l->received, (size_t)r, t_ns) &&
-		       (c->tls ? tls_conn_pending(c->tls) : ended || (size_t)r == room);
+		       (c->tls ? tls_conn_pending(c->tls) : ended || filled);
 	} while (more);
-	if (ended && c->state == CONN_IDLE) /* nothing will tell it again */
+	/* nothing will tell again of its end, or of bytes that nobody asked for */
+	if ((ended || filled) && c->state == CONN_IDLE)
 		http_conn_close(l, i);
 }
 

@@ -52,7 +52,7 @@ struct request_record {
 	bool uncounted;   /* sent to fill the engine (traffic.ramp_sec): no request of the window,
 			     though its tokens may fall into it */
 	char finish[16];  /* "length", "eos", "error", "" while running */
-	char failure[24]; /* why finish is "error", by class: "http-429", "reset"; "" none */
+	char failure[24]; /* why finish is "error", by class: "http_429", "reset"; "" none */
 	const char *text; /* NULL unless save_outputs */
 };
 

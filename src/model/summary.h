@@ -71,6 +71,8 @@ struct summary {
 	int64_t chunks, cached_tokens; /* cached_tokens -1: the server does not tell */
 	int64_t lengths_differ;        /* requests with other than the tokens forced */
 	int64_t lengths_untold;        /* answered, but without token counts */
+	int64_t chunks_untold; /* answered, but not with how many tokens in each chunk: not in itl;
+				  with more than 1 % of them itl is not known */
 	int64_t inputs_differ; /* requests whose ids the engine counts otherwise than they were sent
 				*/
 	struct length_stats input_lengths, output_lengths; /* of the answered requests */

@@ -262,6 +262,12 @@ static void put_latencies(struct pen *p, const struct summary *s)
 		put_latency(p, "inter-chunk", &s->itl_chunk);
 	put_latency(p, "per token", &s->tpot);
 	put_latency(p, "end to end", &s->e2e);
+	if (s->itl.n && s->chunks_untold)
+		pen_line(p, "",
+			 "inter-token is without %" PRId64 " of %" PRId64
+			 " answers, whose chunks do not all tell "
+			 "their tokens",
+			 s->chunks_untold, s->requests_done);
 }
 
 static void put_speed(struct pen *p, const struct summary *s)

@@ -33,6 +33,7 @@ static int make_bodies(struct life *l, struct lem_error *err)
 {
 	int rc = 0;
 
+	drive_release(l); /* a server that was given up may have had some */
 	l->bodies = lem_calloc(l->prompts.n, sizeof(*l->bodies));
 	for (size_t i = 0; i < l->prompts.n && rc >= 0; i++) {
 		const struct http_body_request q = {.exp = l->e,
@@ -171,7 +172,8 @@ static int call(struct drive *d, const struct http_load_request *q, struct http_
 	if (lost_connections(ret))
 		wait_for_death(d->l);
 	rc = life_server_stopped(d->l, d->doing, err);
-	if (rc < 0 || ret->n_ok || !ret->n_sent)
+	/* without a connection nothing is sent, and all has failed; what was never due has not */
+	if (rc < 0 || ret->n_ok || ret->by_failure[HTTP_LOAD_NOT_SENT] == ret->n_jobs)
 		return rc;
 	*err = ret->first_failure;
 	if (err->code == LEM_E_NONE)
@@ -410,8 +412,10 @@ static int arrivals(struct life *l, struct lem_error *err)
 	bool have;
 	int rc = traffic_make(l->e, &t, err);
 
-	if (rc < 0)
+	if (rc < 0) {
+		traffic_release(&t);
 		return rc;
+	}
 	jobs = jobs_of(l, t.n, t.at_ns);
 	q.jobs = jobs;
 	q.n_jobs = t.n;

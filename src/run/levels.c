@@ -182,7 +182,8 @@ static void forget(struct life *l)
 	r->n_notes = l->launch_notes;
 	r->window_start_ns = r->window_end_ns = 0;
 	r->server.metrics_before = r->server.metrics_after = NULL;
-	r->server.client_cpu_ns = -1;
+	r->server.client_cpu_ns = r->server.n_retried = -1;
+	r->server.urgency[0] = '\0';
 	l->faults = 0;
 }
 

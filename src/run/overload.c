@@ -24,11 +24,12 @@ struct view {
 	int64_t t0_ns, t1_ns; /* of the arrivals that are looked at */
 };
 
-/* It left without an answer because the server had no room or no time for it. */
+/* It left without an answer because the server had no room or no time for it; not sent: every
+ * connection waited for the server until the end. */
 static bool is_lost(const struct request_record *q)
 {
 	return str_eq(q->failure, "http_429") || str_eq(q->failure, "timeout") ||
-	       str_eq(q->failure, "cancelled");
+	       str_eq(q->failure, "cancelled") || str_eq(q->failure, "not_sent");
 }
 
 /* Requests that failed in another way were gone at once, as far as is known: they are no queue. */

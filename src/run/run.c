@@ -160,8 +160,9 @@ static int move_away(struct life *l, struct lem_error *err)
 
 	if (l->watch)
 		watch_pause(l->watch);
-	session_release(&l->session);
+	session_stop(&l->session, true);
 	life_server_close(l);
+	session_release(&l->session); /* with the log, which the server's end leaves there */
 	life_remove_files(l);
 	rc = life_launch_elsewhere(l, err);
 	if (rc < 0)

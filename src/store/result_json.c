@@ -360,6 +360,7 @@ static void put_client(struct jsonw *w, const struct run_record *r, const struct
 	put_count(w, "cached_tokens", s->cached_tokens);
 	jsonw_i64(w, "lengths_differ", s->lengths_differ);
 	jsonw_i64(w, "lengths_untold", s->lengths_untold);
+	jsonw_i64(w, "chunks_untold", s->chunks_untold);
 	put_count(w, "retried", r->server.n_retried);
 	jsonw_object(w, "failures");
 	for (size_t i = 0; i < s->n_failures; i++)

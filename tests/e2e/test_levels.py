@@ -215,6 +215,7 @@ def test_engine_dies_in_the_pause(lem):
     assert time.time() - t < 15 and p.returncode == 1 and "the pause between two loads" in err
     runs = stored(lem)
     assert [r["status"] for r in runs] == ["completed", "failed"] and runs[1]["window"]["requests"] == 0
+    assert runs[0]["client"]["retried"] == 0 and runs[1]["client"]["retried"] is None, "nothing is known of what was not begun"
 
 
 def test_interrupt_in_level_2(lem, tmp_path):
@@ -259,6 +260,21 @@ def test_every_request_of_a_level_fails(lem, tmp_path):
     with Fake(tmp_path, "--fault", "500", "--after", 1 + 8 + 8) as f:
         d = levels(lem, openai(f.port), *traffic(rates=[40, 40, 40], duration_sec=None), check=1)
     assert [r["status"] for r in d["levels"]] == ["completed", "failed"] and "every request failed" in d["why"]
+
+
+def test_a_server_that_has_gone_is_no_load(lem, tmp_path):
+    """Somebody else's server ends in the pause: no connection is made any more, which is a failure and not a window without answers."""
+    with Fake(tmp_path) as f:
+        p = lem.start("experiment", lem.config(openai(f.port)), *WARM, *traffic(rates=[40, 40, 40], duration_sec=None, settle_sec=2))
+        seen = ""
+        while "load 1 of 3, 40" not in seen:
+            line = p.stderr.readline()
+            assert line, seen
+            seen += line
+    _, err = p.communicate(timeout=60)
+    assert p.returncode == 1 and "every request failed while generating" in err and "Connection refused" in err
+    runs = stored(lem)
+    assert [r["status"] for r in runs] == ["completed", "failed"] and runs[1]["client"]["failures"] == {"connect": 8}
 
 
 def test_a_disk_that_fails_keeps_every_level(lem, tmp_path):

@@ -121,6 +121,19 @@ static void test_slices(void **state)
 	trace_release(&t);
 }
 
+/* The earliest and the latest time that are taken have a difference that can be told. */
+static void test_the_longest_trace(void **state)
+{
+	static const char text[] = AZURE "-1000000000,1,1\n2200-12-31 23:59:60-23:59,2,2\n";
+	struct trace t = parsed(text, (struct trace_slice){0});
+
+	(void)state;
+	assert_int_equal(t.n, 2);
+	assert_true(t.at[1].t_ns > 0);
+	trace_release(&t);
+	refuse(AZURE "-7e9,1,1\n7e9,2,2\n", "'-7e9' is no time", "t.csv:2");
+}
+
 static void test_refusals(void **state)
 {
 	(void)state;
@@ -158,6 +171,7 @@ static void test_times(void **state)
 					  "nan",
 					  "0x10",
 					  "9e18",
+					  "-7e9",
 					  "2023-11-16 18:15:46+0100x"};
 	static const struct {
 		const char *text;
@@ -191,6 +205,7 @@ int main(void)
 		cmocka_unit_test(test_azure),  cmocka_unit_test(test_burstgpt),
 		cmocka_unit_test(test_slices), cmocka_unit_test(test_other_columns_and_order),
 		cmocka_unit_test(test_times),  cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_the_longest_trace),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -183,6 +183,29 @@ static void test_refusals(void **state)
 	run_record_release(&r);
 }
 
+/* Requests that were due and found every connection taken until the end were not served in time
+ * either; nothing of them is known but that. */
+static void test_requests_that_were_never_sent(void **state)
+{
+	struct load_model l = at(10);
+	struct run_record r;
+	char why[160] = "";
+
+	(void)state;
+	l.seed = 4;
+	record(&steady, &l, &r);
+	for (size_t i = r.n_requests * 3 / 4; i < r.n_requests; i++) {
+		struct request_record *q = &r.requests[i];
+
+		lem_strlcpy(q->finish, "error", sizeof(q->finish));
+		lem_strlcpy(q->failure, "not_sent", sizeof(q->failure));
+		q->t_sent_ns = q->t_first_ns = q->t_last_ns = q->output_tokens = 0;
+	}
+	assert_true(overload_seen(&r, why, sizeof(why)));
+	assert_non_null(strstr(why, "turned away or not served in time"));
+	run_record_release(&r);
+}
+
 static void test_nothing_measured(void **state)
 {
 	struct run_record r;
@@ -208,6 +231,7 @@ int main(void)
 		cmocka_unit_test(test_few_requests_tell_nothing),
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_requests_that_were_never_sent),
 		cmocka_unit_test(test_nothing_measured),
 	};
 

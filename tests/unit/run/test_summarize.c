@@ -97,6 +97,48 @@ static void test_figures(void **state)
 	run_record_release(&r);
 }
 
+/* As a server that tells the tokens of each chunk, but for the first `untold` answers. */
+static void as_server(struct run_record *r, size_t untold)
+{
+	r->server.used = true;
+	r->stamp_tokens = lem_calloc(r->n_token_stamps, sizeof(*r->stamp_tokens));
+	for (size_t i = 0; i < r->n_requests; i++) {
+		struct request_record *q = &r->requests[i];
+
+		q->first_stamp = i * (DECODES + 1);
+		q->output_tokens = 2 * (DECODES + 1);
+		for (int k = 0; k <= DECODES; k++)
+			r->stamp_tokens[q->first_stamp + (size_t)k] = i < untold && k == 3 ? -1 : 2;
+	}
+}
+
+/* A few answers that do not tell the tokens of their chunks are left out of the gaps by token. */
+static void test_chunks_untold(void **state)
+{
+	enum { MANY = 200 };
+	struct run_record r;
+	struct summary s;
+
+	(void)state;
+	build(&r);
+	as_server(&r, 1);
+	summarize(&r, &s);
+	assert_int_equal(s.chunks_untold, 1); /* of 20: too many */
+	assert_int_equal(s.itl.n, 0);
+	assert_int_equal(s.itl_chunk.n, 20 * DECODES);
+
+	r.requests = lem_reallocarray(r.requests, MANY, sizeof(*r.requests));
+	for (size_t i = r.n_requests; i < MANY; i++)
+		r.requests[i] = r.requests[1 + i % 19];
+	r.n_requests = MANY;
+	summarize(&r, &s);
+	assert_int_equal(s.chunks_untold, 1);
+	assert_int_equal(s.itl.n, (MANY - 1) * DECODES * 2);
+	assert_near(s.itl.p50, 50, 1e-9);
+	assert_int_equal(s.itl_chunk.n, MANY * DECODES);
+	run_record_release(&r);
+}
+
 /* What was sent before the window and answered in it is served by it; what was answered just
  * before it is not. */
 static void test_requests_per_s_of_a_ramp(void **state)
@@ -520,6 +562,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_figures),
 		cmocka_unit_test(test_requests_per_s_of_a_ramp),
+		cmocka_unit_test(test_chunks_untold),
 		cmocka_unit_test(test_no_energy_is_null_with_reason),
 		cmocka_unit_test(test_cpu_energy_per_token),
 		cmocka_unit_test(test_estimate_is_never_mixed),
