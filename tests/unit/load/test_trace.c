@@ -202,9 +202,12 @@ static void test_times(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_azure),  cmocka_unit_test(test_burstgpt),
-		cmocka_unit_test(test_slices), cmocka_unit_test(test_other_columns_and_order),
-		cmocka_unit_test(test_times),  cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_azure),
+		cmocka_unit_test(test_burstgpt),
+		cmocka_unit_test(test_slices),
+		cmocka_unit_test(test_other_columns_and_order),
+		cmocka_unit_test(test_times),
+		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_the_longest_trace),
 	};
 
