@@ -42,7 +42,8 @@ void check_readable(struct config *c, const char *option, const char *path, cons
 	} else if (access(full, R_OK) < 0) {
 		f = finding_add(c, SEVERITY_ERROR, "C19", option, config_where(c, option),
 				"cannot be read: %s (%s)", full, strerror(errno));
-		finding_hint(c, f, "the path is relative to the configuration file");
+		if (path[0] != '/') /* those typed on the command line were made absolute */
+			finding_hint(c, f, "the path is relative to the configuration file");
 	}
 }
 
