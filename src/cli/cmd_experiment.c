@@ -174,6 +174,21 @@ static void print_refusal(const struct config *c)
 	       str_c(&list));
 }
 
+/* Where to look for the run: 'lem results show' needs -o unless it looks there by itself. */
+static void add_stored(const struct invocation *in, const struct run_outcome *o, struct str *out)
+{
+	bool looked = str_eq(cli_results_dir(NULL), in->results_dir);
+	const char *option = looked ? "" : " -o ", *dir = looked ? "" : in->results_dir;
+
+	if (o->n_asked)
+		str_addf(out, "\n  stored in %s; 'lem results show RUN%s%s' shows each\n",
+			 in->results_dir, option, dir);
+	else
+		str_addf(out,
+			 "\n  stored in %s/%s.json; 'lem results show %s%s%s' shows this again\n",
+			 in->results_dir, o->run_id, o->run_id, option, dir);
+}
+
 static void print_result(const struct invocation *in, const struct config *c,
 			 const struct run_outcome *o)
 {
@@ -185,8 +200,7 @@ static void print_result(const struct invocation *in, const struct config *c,
 	} else if (o->n_asked && !in->quiet) {
 		cli_levels_text(c, o, &out);
 		if (!o->store_err.code)
-			str_addf(&out, "\n  stored in %s; 'lem results show RUN' shows each\n",
-				 in->results_dir);
+			add_stored(in, o, &out);
 	} else if (o->n_asked) {
 		;
 	} else if (in->json) {
@@ -194,10 +208,7 @@ static void print_result(const struct invocation *in, const struct config *c,
 	} else if (!in->quiet) {
 		report_run_text(&o->record, o->summary, &style, &out);
 		if (!o->store_err.code)
-			str_addf(&out,
-				 "\n  stored in %s/%s.json; 'lem results show %s' shows this "
-				 "again\n",
-				 in->results_dir, o->run_id, o->run_id);
+			add_stored(in, o, &out);
 	}
 	fputs(str_c(&out), stdout);
 	fflush(stdout);

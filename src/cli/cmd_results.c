@@ -29,7 +29,11 @@ static const char usage[] =
 	"engine is faster than another takes repeated runs and a statistical test, which this is\n"
 	"not.\n"
 	"rebuild computes stored figures anew from the raw records, with the methods of this lem.\n"
-	"import copies the runs of another results folder that are not here yet.\n";
+	"import copies the runs of another results folder that are not here yet.\n"
+	"\n"
+	"  -o, --results-dir DIR   the folder; else LEM_RESULTS_DIR, else results\n"
+	"\n"
+	"Exit status: 0 done, 1 not found, not readable, or not the same work, 2 usage.\n";
 
 struct options {
 	const char *dir, *format;

@@ -48,7 +48,11 @@ void cli_level_line(const struct level_outcome *v, struct str *out)
 	if (s->output_tokens_per_s.known)
 		str_addf(out, ", %.4g tokens/s", s->output_tokens_per_s.value);
 	if (s->ttft.n)
-		str_addf(out, ", first token p50 %.3g ms", s->ttft.p50);
+		str_addf(out, ", first token p50 %.*f ms",
+			 s->ttft.p50 < 9.995   ? 2
+			 : s->ttft.p50 < 99.95 ? 1
+					       : 0,
+			 s->ttft.p50);
 	str_addf(out, "  %s", v->run_id);
 	if (s->verdict.n_reasons)
 		str_addf(out, "\n  %s", s->verdict.reasons[0]);

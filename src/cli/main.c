@@ -5,7 +5,7 @@
 static const struct command commands[] = {
 	{"experiment", cmd_experiment, "run one experiment and store its result"},
 	{"campaign", cmd_campaign, "run several experiments, one after the other"},
-	{"results", cmd_results, "list, show and export stored results"},
+	{"results", cmd_results, "list, show, compare, export stored results"},
 	{"config", cmd_config, "check and explain configuration files"},
 	{"gpus", cmd_gpus, "list the GPUs of this host and what to write in gpus:"},
 	{"doctor", cmd_doctor, "check this host: GPUs, containers, energy counters"},

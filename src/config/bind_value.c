@@ -227,7 +227,9 @@ static int read_choice(const struct place *p, const struct node *n)
 	f = finding_add(p->c, SEVERITY_ERROR, "C04", p->path, n, "must be %s, is %s",
 			str_c(&expected), node_show(&p->c->arena, n));
 	near = other_word(text, o->choices);
-	if (near)
+	if (strcmp(text, "llama-server") == 0)
+		finding_hint(p->c, f, "write llamacpp, and llamacpp: {server: true}");
+	else if (near)
 		finding_hint(p->c, f, "did you mean %s?", near);
 	else
 		hint_default(p, f);

@@ -117,6 +117,58 @@ static void check_ramp(struct config *c)
 			     "shorten it, or send for longer");
 }
 
+/* Workers issue their work at once; only servers are asked over time. */
+static void check_is_server(struct config *c)
+{
+	const struct experiment *e = &c->exp;
+
+	if (config_invalid(c, "backend") || config_invalid(c, "llamacpp.server"))
+		return;
+	if (e->backend == BACKEND_LLAMACPP && !e->llamacpp.server)
+		finding_hint(c,
+			     say(c, "C14", "traffic",
+				 "sends requests over time, but the embedded llama.cpp gets its "
+				 "work at once"),
+			     "write llamacpp: {server: true} for llama.cpp's own server, or "
+			     "remove traffic");
+	else if (e->backend == BACKEND_PYTORCH)
+		finding_hint(c,
+			     say(c, "C14", "traffic",
+				 "sends requests over time, but the PyTorch worker gets its work "
+				 "at once"),
+			     "remove traffic, or use vllm, sglang, tensorrt, llamacpp with "
+			     "server: true, or openai with a server that runs already");
+}
+
+/* Times that are recorded leave nothing to choose. */
+static void check_recorded(struct config *c)
+{
+	const struct traffic_config *t = &c->exp.traffic;
+
+	if (t->arrival != TRAFFIC_TRACE)
+		return;
+	if (t->rate.set)
+		finding_hint(c,
+			     say(c, "C14", "traffic.rate",
+				 "is not used with arrival: trace, whose times are recorded"),
+			     "remove it, or choose another arrival; trace_scale: 0.5 replays a "
+			     "trace twice as fast");
+	if (t->trace && !config_invalid(c, "traffic.trace"))
+		check_readable(c, "traffic.trace", t->trace, "text file with one time a line");
+}
+
+/* The window of traffic is as long as requests arrive. */
+static void check_window(struct config *c)
+{
+	if (c->exp.window.min_duration_sec > 0 && config_written(c, "window.min_duration_sec"))
+		finding_hint(c,
+			     finding_add(c, SEVERITY_WARNING, "C13", "window.min_duration_sec",
+					 config_where(c, "window.min_duration_sec"),
+					 "is not used with traffic"),
+			     "remove it; traffic.duration_sec says for how long requests are "
+			     "sent, and repeats the prompts");
+}
+
 void check_loads(struct config *c)
 {
 	const struct traffic_config *t = &c->exp.traffic;
@@ -128,4 +180,7 @@ void check_loads(struct config *c)
 	check_whole(c);
 	check_only_for_lists(c);
 	check_ramp(c);
+	check_is_server(c);
+	check_recorded(c);
+	check_window(c);
 }

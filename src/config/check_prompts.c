@@ -30,8 +30,7 @@ static void missing(struct config *c, const char *path, const char *why, const c
 			     "%s", hint);
 }
 
-/* A file of prompts, a trace or lengths: what: as a hint names it. */
-static void check_readable(struct config *c, const char *option, const char *path, const char *what)
+void check_readable(struct config *c, const char *option, const char *path, const char *what)
 {
 	_cleanup_free_ char *full = fs_join(c->exp.root_dir, path);
 	struct finding *f;
@@ -43,7 +42,8 @@ static void check_readable(struct config *c, const char *option, const char *pat
 	} else if (access(full, R_OK) < 0) {
 		f = finding_add(c, SEVERITY_ERROR, "C19", option, config_where(c, option),
 				"cannot be read: %s (%s)", full, strerror(errno));
-		finding_hint(c, f, "the path is relative to the configuration file");
+		if (path[0] != '/') /* those typed on the command line were made absolute */
+			finding_hint(c, f, "the path is relative to the configuration file");
 	}
 }
 
@@ -263,13 +263,14 @@ static void check_sample(struct config *c)
 		n = e->prompts.sample_size;
 		path = "prompts.sample_size";
 	}
-	if (!n.set || n.v >= ENOUGH || e->window.min_duration_sec > 0 ||
-	    e->traffic.duration_sec.set)
+	if (!n.set || n.v >= ENOUGH ||
+	    (e->traffic.present ? e->traffic.duration_sec.set : e->window.min_duration_sec > 0))
 		return;
 	f = finding_add(c, SEVERITY_INFO, "C22", path, config_where(c, path),
 			"gives %" PRId64 " requests; percentiles need about %d", n.v, ENOUGH);
-	finding_hint(c, f,
-		     "take more prompts, or write window: {min_duration_sec: 60} to repeat them");
+	finding_hint(c, f, "take more prompts, or write %s to repeat them",
+		     e->traffic.present ? "traffic.duration_sec: 60"
+					: "window: {min_duration_sec: 60}");
 }
 
 void check_prompts(struct config *c)

@@ -117,6 +117,8 @@ void check_values(struct config *c);
 void check_loads(struct config *c);
 bool check_loads_are_listed(const struct config *c); /* or a list of them is wrong already */
 void check_prompts(struct config *c);
+/* A file of prompts, a trace or lengths; what: as a hint names it. */
+void check_readable(struct config *c, const char *option, const char *path, const char *what);
 void check_env(struct config *c);
 void check_sections(struct config *c);
 void check_engine(struct config *c);

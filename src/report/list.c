@@ -25,7 +25,11 @@ static void put_level(struct pen *p, const struct store_row *r)
 			 report_load(&v, load, sizeof(load)));
 }
 
-static void put_row(struct pen *p, const struct store_row *r, int id_width)
+struct widths {
+	int id, engine;
+};
+
+static void put_row(struct pen *p, const struct store_row *r, const struct widths *w)
 {
 	_cleanup_free_ char *model = clean(p, r->model), *engine = clean(p, r->engine);
 	char joules[32], rate[32] = "-";
@@ -33,9 +37,9 @@ static void put_row(struct pen *p, const struct store_row *r, int id_width)
 	if (!isnan(r->output_tokens_per_s))
 		snprintf(rate, sizeof(rate), "%.1f", r->output_tokens_per_s);
 	report_scaled(r->j_per_output_token, "J", true, joules, sizeof(joules));
-	str_addf(p->out, "%-*s  %s%-8s%s %-9s %10s %12s  %-9s  %s", id_width, r->run_id,
-		 pen_verdict(p, r->verdict), r->verdict[0] ? r->verdict : "-", pen_plain(p), engine,
-		 rate, joules, r->weights, model);
+	str_addf(p->out, "%-*s  %s%-8s%s %-*s %10s %12s  %-9s  %s", w->id, r->run_id,
+		 pen_verdict(p, r->verdict), r->verdict[0] ? r->verdict : "-", pen_plain(p),
+		 w->engine, engine, rate, joules, r->weights, model);
 	put_level(p, r);
 	str_addc(p->out, '\n');
 }
@@ -43,15 +47,17 @@ static void put_row(struct pen *p, const struct store_row *r, int id_width)
 void report_list_text(const struct store_row *rows, size_t n, const struct report_style *style,
 		      struct str *out)
 {
-	int id_width = 6;
+	struct widths w = {.id = 6, .engine = 9};
 	struct pen p;
 
 	pen_init(&p, style, out);
-	for (size_t i = 0; i < n; i++)
-		id_width = MAX(id_width, (int)strlen(rows[i].run_id));
-	str_addf(out, "%s%-*s  %-8s %-9s %10s %12s  %-9s  %s%s\n", pen_dim(&p), id_width, "run",
-		 "verdict", "engine", "out tok/s", "J/out token", "weights", "model",
+	for (size_t i = 0; i < n; i++) {
+		w.id = MAX(w.id, (int)strlen(rows[i].run_id));
+		w.engine = MAX(w.engine, (int)strlen(rows[i].engine));
+	}
+	str_addf(out, "%s%-*s  %-8s %-*s %10s %12s  %-9s  %s%s\n", pen_dim(&p), w.id, "run",
+		 "verdict", w.engine, "engine", "out tok/s", "J/out token", "weights", "model",
 		 pen_plain(&p));
 	for (size_t i = 0; i < n; i++)
-		put_row(&p, &rows[i], id_width);
+		put_row(&p, &rows[i], &w);
 }

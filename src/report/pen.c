@@ -89,13 +89,15 @@ static bool may_break(const char *blank)
 	return *blank == ' ' && strcspn(blank + 1, " ") > 2;
 }
 
-/* Bytes of text that go on a line of `room` columns: all, or up to a blank, or cut hard. */
+/* Bytes of text that go on a line of `room` columns: all, or up to a blank, or cut hard. A line is
+ * left less than half full only before a word that a line can hold: names of options stay whole. */
 static size_t fit(const char *text, size_t room)
 {
 	size_t end = 0, columns = 0, last_break = 0;
 
 	while (text[end] && columns <= room) {
-		if (columns > room / 2 && may_break(text + end))
+		if (may_break(text + end) &&
+		    (columns > room / 2 || strcspn(text + end + 1, " ") <= room))
 			last_break = end;
 		if (columns++ == room)
 			break;

@@ -282,7 +282,7 @@ static void judge_method(const struct run_record *r, struct summary *s)
 			    half_width(&s->output_tokens_per_s) * 100);
 	if (r->status == RUN_COMPLETED && s->window_ns < WINDOW_MIN_NS)
 		verdict_add(&s->verdict, VERDICT_SUSPECT,
-			    "the window is %.1f s, shorter than 5 s; set %s",
+			    "the window is %.1f s, shorter than 5 s; make it longer with %s",
 			    (double)s->window_ns / 1e9,
 			    r->server.arrivals ? "traffic.duration_sec"
 					       : "window.min_duration_sec");

@@ -110,6 +110,19 @@ def test_what_people_see(lem, tmp_path):
     assert f"20.5 requests/s: 2 of 2 in the launch {lines[0][3]}" in " ".join(shown.split())
 
 
+def test_the_command_that_is_told_shows_the_run(lem, tmp_path):
+    with Fake(tmp_path, "--first-ms", "1100") as f:
+        several = lem("experiment", lem.config(openai(f.port)), "-o", "there", *WARM, *traffic(rates=[3]), check=0)
+        one = lem("experiment", lem.config(openai(f.port)), "-o", "there", *WARM, check=0)
+        usual = lem("experiment", lem.config(openai(f.port)), *WARM, check=0)
+    assert re.search(r"first token p50 1\d\d\d ms", several.stderr), "in figures, not 1.1e+03"
+    assert "'lem results show RUN -o there' shows each" in several.stdout
+    told = re.search(r"'lem (results show \S+ -o there)'", one.stdout).group(1).split()
+    assert told[2] in lem(*told, check=0).stdout
+    told = re.search(r"'lem (results show \S+)'", usual.stdout).group(1).split()
+    assert told[2] in lem(*told, check=0).stdout
+
+
 def test_quiet_says_nothing(lem, tmp_path):
     with Fake(tmp_path) as f:
         done = lem("experiment", lem.config(openai(f.port)), "-q", *WARM, *traffic(rates=[10, 20]), check=0)

@@ -207,8 +207,8 @@ static void test_levels(void **state)
 		 512.5, 1.25, "gpu", "20261124T133000-s-aaaaaa", 1, 3, 0, 8},
 		{"20261124T133000-s-aaaaaa", "a", "vllm", "m", "completed", "valid", "real", 0, 64,
 		 (double)NAN, "", "20261124T133000-s-aaaaaa", 0, 3, 4, (double)NAN},
-		{"20261124T132000-one-3f9a07", "a", "vllm", "m", "completed", "valid", "real", 0,
-		 64, (double)NAN, ""},
+		{"20261124T132000-one-3f9a07", "a", "llama-server", "m", "completed", "valid",
+		 "real", 0, 64, (double)NAN, ""},
 	};
 	const struct level_record loads[] = {{.index = 0, .n = 3, .rate_hz = 2.5},
 					     {.index = 1, .n = 3, .rate_hz = 8},

@@ -99,6 +99,14 @@ static void test_wrapping(void **state)
 		"\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9"
 		"\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\n"
 		"                \xc3\xa9\n");
+	/* a word that a line can hold is not cut, though the line before stays short */
+	expect_lines("or set energy.estimate_watts_per_core_of_this_host",
+		     "  label         or set\n"
+		     "                energy.estimate_watts_per_core_of_this_host\n");
+	/* one that no line can hold begins where there is room */
+	expect_lines("see aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+		     "  label         see aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n"
+		     "                aaaaaaaaaaa\n");
 	/* a unit stays with its number */
 	expect_lines("the warm-up did not settle (variation 12.5 %)",
 		     "  label         the warm-up did not settle (variation\n"
