@@ -208,6 +208,9 @@ static int run(const struct run_one_request *q, struct store *st, struct run_out
 	r.provenance_json = str_c(&t.provenance);
 	r.cli_overrides_json = str_c(&t.overrides);
 	rc = run_experiment(&r, &o->record, &o->err);
+	if (rc >=
+	    0) /* what was overcome on the way, a name that was taken, is no error of the run */
+		o->err = (struct lem_error)LEM_ERROR_INIT;
 	progress_clear(&line);
 	texts_release(&t);
 	return rc;

@@ -96,7 +96,7 @@ def test_deaths_are_told_and_stored(lem, script):
 
 LIES = {
     "fault=lie-tokens": "claims",
-    "fault=lie-input": "prompt tokens",
+    "fault=lie-input": "token ids were sent",
     "fault=missing": "never answered",
     "fault=duplicate": "twice",
     "fault=extra": "not asked for",
