@@ -204,9 +204,12 @@ static void last_lines(const struct str *log, char *buf, size_t size)
 	lem_strlcpy(buf, str_c(log) + from, size);
 }
 
+/* A line that sends its reader to the lines above it says nothing itself (vLLM: "Engine core
+ * initialization failed. See root cause above."). */
 static bool is_error(const char *line, size_t n)
 {
-	return memmem(line, n, "Error: ", 7) || memmem(line, n, "error: ", 7);
+	return (memmem(line, n, "Error: ", 7) || memmem(line, n, "error: ", 7)) &&
+	       !memmem(line, n, "root cause", 10);
 }
 
 /* "0.00.399.998 E llama_adapter_lora_init: …", as llama.cpp writes them. */

@@ -352,6 +352,12 @@ def test_death_at_start_is_noticed_and_explained(lem):
     assert "exit status 1" in done.stderr and "R26" in done.stderr and "hint:" in done.stderr
 
 
+def test_the_root_cause_is_told_not_the_line_that_points_at_it(lem):
+    env, text = engine(lem)
+    done = lem("experiment", lem.config(text), env={**env, "FAKE_FAULT": "die-in-worker"}, check=1)
+    assert "its last words: AttributeError: '_C' has no attribute" in done.stderr
+
+
 def test_death_in_the_window_keeps_what_was_measured(lem):
     env, text = engine(lem)
     t = time.time()

@@ -22,7 +22,7 @@ import threading
 import time
 import zlib
 
-FAULTS = ["none", "health", "slow-start", "die-at-start", "die-mid", "500", "429", "404", "empty", "error-body", "bad-json", "half-utf8",
+FAULTS = ["none", "health", "slow-start", "die-at-start", "die-in-worker", "die-mid", "500", "429", "404", "empty", "error-body", "bad-json", "half-utf8",
           "close-mid", "stall", "short", "long", "usage-low", "redirect", "no-done", "cached", "error-in-stream", "cut-chunk", "flood", "endless",
           "never-ends", "reset-mid", "html", "kill-mid", "port-taken", "hog", "drop-idle", "tokenize-404", "tokenize-500", "tokenize-junk",
           "tokenize-late"]
@@ -282,6 +282,10 @@ def main():
         taken_once(o)
     if o.fault == "die-at-start":
         print("ValueError: Free memory on device cuda:0 (1.0/80.0 GiB) on startup is less than desired GPU memory utilization (0.9)", file=sys.stderr)
+        sys.exit(1)
+    if o.fault == "die-in-worker":  # as vLLM tells the end of one of its processes
+        print("AttributeError: '_C' has no attribute 'init_cpu_memory_env'\nTraceback (most recent call last):\n  File \"core.py\", line 1\n"
+              "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}", file=sys.stderr)
         sys.exit(1)
     if o.slots:
         Handler.slots = threading.Semaphore(o.slots)
