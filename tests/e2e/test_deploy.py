@@ -42,7 +42,7 @@ def compose(tmp_path_factory):
 
     def call(folder, *args, env=None, host="unix:///nonexistent.sock"):
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("LEM_", "COMPOSE_", "DOCKER_"))}
-        return subprocess.run([programs / "docker", "compose", *args], cwd=folder, text=True, capture_output=True, timeout=120,
+        return subprocess.run([programs / "docker", "compose", *args], cwd=folder, text=True, capture_output=True, timeout=300,
                               env={**clean, "DOCKER_CONFIG": str(home), "DOCKER_HOST": host, **(env or {})})
     return call
 
