@@ -59,21 +59,6 @@ static void add_cell_verdict(struct jsonw *w, const struct campaign_cell *cell)
 		add_verdict(w, &cell->verdict);
 }
 
-static void add_quantity(struct jsonw *w, const char *key, const struct quantity *q)
-{
-	jsonw_object(w, key);
-	if (q->known) {
-		jsonw_f64(w, "value", q->value);
-		jsonw_f64(w, "low", q->low);
-		jsonw_f64(w, "high", q->high);
-		jsonw_str(w, "method", q->method);
-	} else {
-		jsonw_null(w, "value");
-		jsonw_str(w, "reason", q->reason);
-	}
-	jsonw_end_object(w);
-}
-
 /* null of a cell with one load. */
 static void add_levels(struct jsonw *w, const struct campaign_cell *cell)
 {
@@ -96,8 +81,8 @@ static void add_levels(struct jsonw *w, const struct campaign_cell *cell)
 			jsonw_null(w, "in_flight");
 		jsonw_i64(w, "exit_code", v->exit_code);
 		add_verdict(w, &v->verdict);
-		add_quantity(w, "output_tokens_per_s", &v->output_tokens_per_s);
-		add_quantity(w, "j_per_output_token", &v->j_per_output_token);
+		quantity_json(w, "output_tokens_per_s", &v->output_tokens_per_s);
+		quantity_json(w, "j_per_output_token", &v->j_per_output_token);
 		jsonw_end_object(w);
 	}
 	jsonw_end_array(w);
@@ -159,8 +144,8 @@ static void add_cell(struct jsonw *w, const struct campaign_cell *cell)
 	add_optional(w, "run_id", cell->run_id);
 	add_optional(w, "results_dir", cell->results_dir);
 	add_cell_verdict(w, cell);
-	add_quantity(w, "output_tokens_per_s", &cell->output_tokens_per_s);
-	add_quantity(w, "j_per_output_token", &cell->j_per_output_token);
+	quantity_json(w, "output_tokens_per_s", &cell->output_tokens_per_s);
+	quantity_json(w, "j_per_output_token", &cell->j_per_output_token);
 	add_optional(w, "energy_scope", cell->energy_scope);
 	add_levels(w, cell);
 	add_error(w, &cell->err);

@@ -6,21 +6,6 @@
 #include "report/report.h"
 #include "run/summarize.h"
 
-static void put_quantity(struct jsonw *w, const char *key, const struct quantity *q)
-{
-	jsonw_object(w, key);
-	if (q->known) {
-		jsonw_f64(w, "value", q->value);
-		jsonw_f64(w, "low", q->low);
-		jsonw_f64(w, "high", q->high);
-		jsonw_str(w, "method", q->method);
-	} else {
-		jsonw_null(w, "value");
-		jsonw_str(w, "reason", q->reason[0] ? q->reason : "not measured");
-	}
-	jsonw_end_object(w);
-}
-
 static void put_run(struct jsonw *w, const char *key, const struct compare_run *run,
 		    const struct compare_facts *f)
 {
@@ -78,9 +63,9 @@ static void document(const struct compare_run *a, const struct compare_run *b,
 		jsonw_object(&w, NULL);
 		jsonw_str(&w, "name", f->name);
 		jsonw_str(&w, "unit", f->unit);
-		put_quantity(&w, "a", &f->a);
-		put_quantity(&w, "b", &f->b);
-		put_quantity(&w, "ratio", &f->ratio);
+		quantity_json(&w, "a", &f->a);
+		quantity_json(&w, "b", &f->b);
+		quantity_json(&w, "ratio", &f->ratio);
 		jsonw_end_object(&w);
 	}
 	jsonw_end_array(&w);

@@ -14,6 +14,12 @@ struct quantity {
 	char reason[160]; /* when !known: why, e.g. "RAPL: no power PMU in this virtual machine" */
 };
 
+struct jsonw;
+
+/* The member `key`: {value, low, high, method}, or {value: null, reason}; what is known and no
+ * number is null too. */
+void quantity_json(struct jsonw *w, const char *key, const struct quantity *q);
+
 static inline struct quantity quantity_unknown(const char *reason)
 {
 	struct quantity q = {0};

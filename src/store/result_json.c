@@ -6,24 +6,6 @@
 
 /* The `lem.result/1` document; docs/results.md says what each field means. */
 
-static void put_quantity(struct jsonw *w, const char *key, const struct quantity *q)
-{
-	jsonw_object(w, key);
-	if (q->known && isfinite(q->value)) {
-		jsonw_f64(w, "value", q->value);
-		jsonw_f64(w, "low", q->low);
-		jsonw_f64(w, "high", q->high);
-		jsonw_str(w, "method", q->method);
-	} else {
-		jsonw_null(w, "value");
-		jsonw_str(w, "reason",
-			  q->known       ? "the figure came out as no number"
-			  : q->reason[0] ? q->reason
-					 : "not measured");
-	}
-	jsonw_end_object(w);
-}
-
 static void put_latency(struct jsonw *w, const char *key, const struct latency_stats *s)
 {
 	jsonw_object(w, key);
@@ -230,48 +212,48 @@ static void put_energy(struct jsonw *w, const struct summary *s)
 {
 	jsonw_object(w, "energy");
 	jsonw_str(w, "scope", s->energy_scope[0] ? s->energy_scope : "none");
-	put_quantity(w, "gpu_j", &s->gpu_j);
-	put_quantity(w, "gpu_above_idle_j", &s->gpu_above_idle_j);
-	put_quantity(w, "cpu_j", &s->cpu_j);
-	put_quantity(w, "dram_j", &s->dram_j);
-	put_quantity(w, "cpu_estimated_j", &s->cpu_estimated_j);
+	quantity_json(w, "gpu_j", &s->gpu_j);
+	quantity_json(w, "gpu_above_idle_j", &s->gpu_above_idle_j);
+	quantity_json(w, "cpu_j", &s->cpu_j);
+	quantity_json(w, "dram_j", &s->dram_j);
+	quantity_json(w, "cpu_estimated_j", &s->cpu_estimated_j);
 	jsonw_array(w, "per_gpu");
 	for (size_t i = 0; i < s->n_per_gpu; i++) {
 		const struct gpu_energy *g = &s->per_gpu[i];
 
 		jsonw_object(w, NULL);
 		jsonw_str(w, "uuid", g->uuid);
-		put_quantity(w, "total_j", &g->total_j);
-		put_quantity(w, "above_idle_j", &g->above_idle_j);
+		quantity_json(w, "total_j", &g->total_j);
+		quantity_json(w, "above_idle_j", &g->above_idle_j);
 		jsonw_f64(w, "temperature_max_c", g->temperature_max_c);
 		jsonw_u64(w, "clock_event_reasons", g->clock_reasons);
 		jsonw_end_object(w);
 	}
 	jsonw_end_array(w);
-	put_quantity(w, "prefill_j", &s->prefill_j);
-	put_quantity(w, "decode_j", &s->decode_j);
-	put_quantity(w, "idle_w", &s->idle_w);
-	put_quantity(w, "resident_idle_w", &s->resident_idle_w);
+	quantity_json(w, "prefill_j", &s->prefill_j);
+	quantity_json(w, "decode_j", &s->decode_j);
+	quantity_json(w, "idle_w", &s->idle_w);
+	quantity_json(w, "resident_idle_w", &s->resident_idle_w);
 	jsonw_str(w, "systematic",
 		  "the device's own gain error, +-5 % of the figure (arXiv 2312.02741), is not "
 		  "part of the intervals");
 	jsonw_end_object(w);
 	jsonw_object(w, "efficiency");
-	put_quantity(w, "j_per_output_token", &s->j_per_output_token);
-	put_quantity(w, "j_per_input_token", &s->j_per_input_token);
-	put_quantity(w, "j_per_total_token", &s->j_per_total_token);
-	put_quantity(w, "j_per_request", &s->j_per_request);
+	quantity_json(w, "j_per_output_token", &s->j_per_output_token);
+	quantity_json(w, "j_per_input_token", &s->j_per_input_token);
+	quantity_json(w, "j_per_total_token", &s->j_per_total_token);
+	quantity_json(w, "j_per_request", &s->j_per_request);
 	jsonw_end_object(w);
 }
 
 static void put_speed(struct jsonw *w, const struct summary *s)
 {
 	jsonw_object(w, "throughput");
-	put_quantity(w, "output_tokens_per_s", &s->output_tokens_per_s);
-	put_quantity(w, "total_tokens_per_s", &s->total_tokens_per_s);
-	put_quantity(w, "requests_per_s", &s->requests_per_s);
-	put_quantity(w, "prefill_tokens_per_s", &s->prefill_tokens_per_s);
-	put_quantity(w, "decode_tokens_per_s", &s->decode_tokens_per_s);
+	quantity_json(w, "output_tokens_per_s", &s->output_tokens_per_s);
+	quantity_json(w, "total_tokens_per_s", &s->total_tokens_per_s);
+	quantity_json(w, "requests_per_s", &s->requests_per_s);
+	quantity_json(w, "prefill_tokens_per_s", &s->prefill_tokens_per_s);
+	quantity_json(w, "decode_tokens_per_s", &s->decode_tokens_per_s);
 	jsonw_end_object(w);
 	jsonw_object(w, "latency");
 	put_latency(w, "ttft_ms", &s->ttft);
@@ -283,10 +265,10 @@ static void put_speed(struct jsonw *w, const struct summary *s)
 	put_latency(w, "e2e_from_schedule_ms", &s->e2e_sched);
 	jsonw_end_object(w);
 	jsonw_object(w, "flops");
-	put_quantity(w, "prefill", &s->flops_prefill);
-	put_quantity(w, "decode", &s->flops_decode);
-	put_quantity(w, "total", &s->flops_total);
-	put_quantity(w, "mfu", &s->mfu);
+	quantity_json(w, "prefill", &s->flops_prefill);
+	quantity_json(w, "decode", &s->flops_decode);
+	quantity_json(w, "total", &s->flops_total);
+	quantity_json(w, "mfu", &s->mfu);
 	jsonw_end_object(w);
 }
 
@@ -327,11 +309,11 @@ static void put_slo(struct jsonw *w, const struct slo_summary *s)
 	jsonw_f64(w, "tpot_ms", s->met_by_99.tpot_ms);
 	jsonw_f64(w, "e2e_ms", s->met_by_99.e2e_ms);
 	jsonw_end_object(w);
-	put_quantity(w, "share", &s->share);
-	put_quantity(w, "goodput_requests_per_s", &s->requests_per_s);
-	put_quantity(w, "good_output_tokens_per_s", &s->output_tokens_per_s);
-	put_quantity(w, "j_per_good_request", &s->j_per_request);
-	put_quantity(w, "j_per_good_output_token", &s->j_per_output_token);
+	quantity_json(w, "share", &s->share);
+	quantity_json(w, "goodput_requests_per_s", &s->requests_per_s);
+	quantity_json(w, "good_output_tokens_per_s", &s->output_tokens_per_s);
+	quantity_json(w, "j_per_good_request", &s->j_per_request);
+	quantity_json(w, "j_per_good_output_token", &s->j_per_output_token);
 	jsonw_end_object(w);
 }
 
@@ -346,15 +328,15 @@ static void put_client(struct jsonw *w, const struct run_record *r, const struct
 	jsonw_str(w, "url", r->server.url);
 	jsonw_str(w, "mode", r->server.arrivals ? "server" : "offline");
 	put_latency(w, "schedule_lag_ms", &s->lag);
-	put_quantity(w, "busy", &s->client_busy);
+	quantity_json(w, "busy", &s->client_busy);
 	jsonw_str(w, "urgency", r->server.urgency[0] ? r->server.urgency : NULL);
 	jsonw_object(w, "roofline");
-	put_quantity(w, "requests_per_cpu_s", &s->roofline_requests);
-	put_quantity(w, "chunks_per_cpu_s", &s->roofline_chunks);
+	quantity_json(w, "requests_per_cpu_s", &s->roofline_requests);
+	quantity_json(w, "chunks_per_cpu_s", &s->roofline_chunks);
 	jsonw_end_object(w);
 	jsonw_object(w, "headroom");
-	put_quantity(w, "requests", &s->headroom_requests);
-	put_quantity(w, "chunks", &s->headroom_chunks);
+	quantity_json(w, "requests", &s->headroom_requests);
+	quantity_json(w, "chunks", &s->headroom_chunks);
 	jsonw_end_object(w);
 	jsonw_i64(w, "chunks", s->chunks);
 	put_count(w, "cached_tokens", s->cached_tokens);
@@ -386,7 +368,7 @@ static void put_meters(struct jsonw *w, const struct run_record *r, const struct
 		jsonw_end_object(w);
 	}
 	jsonw_end_array(w);
-	put_quantity(w, "self_cpu_share", &s->self_cpu_share);
+	quantity_json(w, "self_cpu_share", &s->self_cpu_share);
 	jsonw_f64(w, "late_p99_ms", s->meter_late_p99_ms);
 	jsonw_end_object(w);
 }
